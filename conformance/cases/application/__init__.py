@@ -1,1 +1,1 @@
-"""Layer application: programs that nobody here wrote, on the share and on the guest's own file system."""
+"""Layer application: existing programs, run on the share and on the guest's own file system."""

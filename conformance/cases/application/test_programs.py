@@ -25,7 +25,7 @@ SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a script came to."""
+    """The result of a script."""
 
     status: int
     output: list[str]
@@ -36,8 +36,8 @@ class Outcome:
 @pytest.mark.parametrize("name", sorted(applications()))
 @case("PROGRAM-001", covers=[Twalk, Tgetattr, Tlopen, Tlcreate], cached_too=True, seconds=7200)
 def test_a_program_does_the_same(share: Share, name: str) -> None:
-    """A program that works on the guest's own file system works on the share: it ends with the same status, prints the
-    same, and leaves the same names, types, modes, sizes, contents, links and attributes; outside they are the same.
+    """A program that works on the guest's own file system works on the share: its exit status and output are the same,
+    and so are the names, types, modes, sizes, contents, links and attributes that it leaves, inside and outside.
     Source: POSIX; the program's own documentation."""
     application = applications()[name]
     if share.mount.cache not in application.caches:
@@ -61,7 +61,7 @@ def test_a_program_does_the_same(share: Share, name: str) -> None:
 
 
 def played(process: Vantage, application: Application, directory: str, before: tuple[str, ...] = ()) -> Outcome:
-    """Run the script in a new directory, of the share or elsewhere; what it came to."""
+    """Run the script in a new directory, on the share or elsewhere, and return its result."""
     process.mkdir(directory, 0o755)
     process.timeout = application.seconds + 60
     limit = ["timeout", "-k", "10", f"{application.seconds:.0f}"]
@@ -82,7 +82,7 @@ def played(process: Vantage, application: Application, directory: str, before: t
 
 
 def differences(name: str, seen: Outcome, wanted: Outcome) -> bool:
-    """Report each; whether there is one."""
+    """Report each difference. Returns whether there is one."""
     same = equal(f"exit status of {name} (it says: {seen.error})", seen.status, wanted.status)
     same &= equal(f"output of {name}", seen.output, wanted.output)
     same &= equal(f"names that {name} leaves", set(seen.tree), set(wanted.tree), code="names")
@@ -92,7 +92,7 @@ def differences(name: str, seen: Outcome, wanted: Outcome) -> bool:
 
 
 def compared(what: str, seen: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Report each field of a path that differs; whether none does."""
+    """Report each field of a path that differs. Returns whether none does."""
     same = True
     for field, value in wanted.items():
         code = "content" if field in ("content", "target") else "xattr" if field == "xattrs" else "value"

@@ -88,9 +88,9 @@ def populate(outside: Vantage) -> None:
 
 
 def state(share: Share) -> dict[str, object]:
-    """All that the calls above could change, as the host has it, by a name for each value that findings show.
+    """Everything that the calls above could change, as the host sees it; keys are the names that findings show.
 
-    Access times are left out: looking moves them.
+    Access times are left out: reading moves them.
     """
     outside = share.outside
     names = outside.quietly.listdir("d")
@@ -108,5 +108,5 @@ def state(share: Share) -> dict[str, object]:
 
 
 def unchanged(share: Share, before: dict[str, object], what: str) -> None:
-    """The host's directory is as `state` found it before; `what` names the call that must change nothing."""
+    """The host's directory is still as `state` found it; `what` names the call that must change nothing."""
     equal(f"the host's directory after {what}", state(share), before, code="changed", call=what)

@@ -1,7 +1,7 @@
 """Mounts that property cases make on the host, below the export; each is undone when its block ends.
 
-They live in the mount namespace of the run's own (see `conformance.sut.qemu.deployment`): nobody else sees
-them, and a killed run leaves none.
+They live in the run's own mount namespace (see `conformance.sut.qemu.deployment`): nobody else sees them, and a killed
+run leaves none.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ def said(done: Ended) -> str:
 
 
 def succeeded(what: str, done: Ended) -> bool:
-    """The program ended with status 0; the finding shows what it said."""
+    """The program ended with status 0; the finding shows its standard error."""
     return equal(f"exit status of {what} ({said(done) or 'nothing said'})", done["status"], 0)
 
 
 def must_succeed(what: str, done: Ended, *, code: str = "value") -> None:
-    """As `succeeded`, and ends the case when it is not so."""
+    """Like `succeeded`, but a failure ends the case."""
     require_equal(f"exit status of {what} ({said(done) or 'nothing said'})", done["status"], 0, code=code)
 
 
 def must_run(vantage: Vantage, *argv: str) -> str:
-    """Run a program of the suite's own; its output. Undrivable where it fails: this host or guest cannot do it."""
+    """Run a program that the suite needs and return its output. A failure is undrivable: this host or guest cannot do
+    it."""
     done = vantage.run(list(argv))
     if done["status"] != 0:
         raise Undrivable(f"{vantage.name}: {' '.join(argv[:4])} ...: {said(done)}")
@@ -48,7 +49,7 @@ def must_run(vantage: Vantage, *argv: str) -> str:
 
 @contextmanager
 def tmpfs(share: Share, where: str, options: str = "size=4m") -> Iterator[None]:
-    """A small file system on the host, mounted on the new directory `where` of the case's."""
+    """A small file system on the host, mounted on the case's new directory `where`."""
     share.outside.mkdir(where)
     path = f"{share.outside.root}/{where}"
     if (host := share.mounted.host_mounts) is not None:
@@ -66,10 +67,9 @@ def tmpfs(share: Share, where: str, options: str = "size=4m") -> Iterator[None]:
 
 @contextmanager
 def dataset(share: Share, where: str, setting: str) -> Iterator[None]:
-    """A new file system on the host with that property of ZFS, mounted on the new directory `where` of the case's.
+    """A new file system on the host with that property of ZFS, mounted on the case's new directory `where`.
 
-    Where ZFS is not the host's, a file system in memory whose mount has the flag of the same meaning.
-    """
+    On a host without ZFS: a file system in memory, mounted with the equivalent flag."""
     share.outside.mkdir(where)
     path = f"{share.outside.root}/{where}"
     if (host := share.mounted.host_mounts) is not None:
@@ -109,7 +109,7 @@ def _remount(outside: Vantage, path: str, flag: str) -> None:
 
 @contextmanager
 def loop_mounted(share: Share, where: str, image: str, *options: str) -> Iterator[None]:
-    """A file of the case's with a file system in it, mounted on the host through a loop device that frees itself."""
+    """A file of the case that holds a file system, mounted on the host through a loop device that frees itself."""
     if share.mounted.host_mounts is not None:
         raise Undrivable("the commands of the target mount no file through a loop device")
     share.outside.mkdir(where)
@@ -122,7 +122,7 @@ def loop_mounted(share: Share, where: str, image: str, *options: str) -> Iterato
 
 
 def mounted(vantage: Vantage, source: str, path: str, kind: str, flags: int, data: str = "") -> None:
-    """mount(2), because mount(8) costs an emulated guest a fork. Undrivable where it fails: this guest cannot do it."""
+    """mount(2), because mount(8) costs an emulated guest a fork. A failure is undrivable: this guest cannot do it."""
     try:
         vantage.mount(source, path, kind, flags, data)
     except OSError as e:
@@ -130,7 +130,7 @@ def mounted(vantage: Vantage, source: str, path: str, kind: str, flags: int, dat
 
 
 def unmounted(share: Share, path: str) -> None:
-    """Take a mount of the host off its place at once; it ends when the last descriptor on it is closed."""
+    """Detach a mount of the host at once; it ends when its last descriptor is closed."""
     if (host := share.mounted.host_mounts) is not None:
         host.unmount(path)
     else:

@@ -1,8 +1,8 @@
 """A file system below the export whose own properties say what may be done there: `setuid=off`, `devices=off` of ZFS.
 
-What the author of virtio-9p for bhyve on illumos tried by hand (https://www.illumos.org/issues/13380): the effect on
-what the guest sees. The properties are the host's. In the guest its own mount's flags decide, so that all bits and
-nodes travel as they are. The quota of a data set is a case of `test_full`.
+The author of virtio-9p for bhyve on illumos tried by hand how they change what the guest sees
+(https://www.illumos.org/issues/13380). The properties act on the host. In the guest the flags of its own mount decide,
+so all bits and nodes pass unchanged. `test_full` has the case of a data set's quota.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def test_setuid_off_keeps_the_bits(share: Share, mode: int) -> None:
 )
 def test_setuid_off_is_the_hosts(share: Share) -> None:
     """A set-user-ID program in a data set with setuid=off runs in the guest as the guest's own mount says.
-    Source: zfsprops(7) setuid is of the host's mount, and the guest's is another one; execve(2)."""
+    Source: zfsprops(7): setuid is a property of the host's mount, not of the guest's; execve(2)."""
     with dataset(share, "d", "setuid=off"):
         guests_set_user_id(share)
 

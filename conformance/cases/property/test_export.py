@@ -24,7 +24,7 @@ BY_NAME: list[Export] = ["symlink", "odd-name"]
 @pytest.mark.parametrize("export", BY_NAME)
 def test_export_by_another_name(share: Share, export: Export) -> None:
     """A directory exported through a symbolic link, or under a name with spaces, commas and letters of two bytes, is
-    served as any other: made, changed, listed and removed from both sides.
+    served like any other: files in it are made, changed, listed and removed from both sides.
     Source: QEMU's manual, -fsdev path; known defect: diod#17, export path through a symbolic link."""
     there = share.another(Device(export=export))
     there.inside.create("guest", b"from the guest", 0o640)
@@ -64,8 +64,8 @@ def test_the_root_is_the_directory(share: Share) -> None:
     about="agreement",
 )
 def test_the_link_is_followed_once(share: Share) -> None:
-    """When the symbolic link that was exported is pointed elsewhere, the share goes on with the directory that it
-    named when the device started; nothing of the other directory is ever seen.
+    """When the symbolic link that was exported is pointed elsewhere, the share stays on the directory that the link
+    named when the device started; nothing in the other directory is ever seen.
     Source: 9P2000 attach(5): the root's fid stands for one file until it is clunked; known defects: those of servers
     that follow links on the host (CVE-2016-9602)."""
     there = share.another(Device(export="symlink"))
@@ -87,8 +87,8 @@ def test_the_link_is_followed_once(share: Share) -> None:
 
 @case("EXPORT-004", needs=NEEDS, covers=[Tlcreate], control=False, caches=UNCACHED)
 def test_the_directory_is_moved_and_replaced(share: Share) -> None:
-    """When the exported directory is renamed and another one takes its name, the share goes on with the first; the
-    guest's files are found where it went and none in the new one.
+    """When the exported directory is renamed and another one takes its name, the share stays on the first; the guest's
+    files move with it, and none appear in the new one.
     Source: hw/9pfs/9p-local.c local_init opens the root once; rename(2): open descriptors follow the directory."""
     there = share.another(Device(export="odd-name"))
     moved, case_directory = f"{there.mounted.exported}-moved", os.path.basename(there.outside.root)
@@ -119,8 +119,8 @@ def test_the_directory_is_moved_and_replaced(share: Share) -> None:
 
 @case("EXPORT-005", needs=["four-shares", "mount-namespace"], covers=[Tlcreate], control=False, caches=UNCACHED)
 def test_a_mount_over_the_export_is_not_seen(share: Share) -> None:
-    """A file system that the host mounts on the exported directory after the device has started hides nothing from
-    the guest and is not seen there; a share that is mounted again sees the same root.
+    """A file system that the host mounts on the exported directory after the device has started hides nothing from the
+    guest and is not seen there; mounting the share again shows the same root.
     Source: hw/9pfs/9p-local.c local_init opens the root once; path_resolution(7)."""
     there = share.beside(1)
     there.inside.create("before", b"before")
@@ -151,7 +151,7 @@ def test_a_mount_over_the_export_is_not_seen(share: Share) -> None:
     about="agreement",
 )
 def test_what_changed_while_unmounted(share: Share) -> None:
-    """What the host changed in the exported directory while the guest had it unmounted is what the guest finds.
+    """The guest finds what the host changed in the exported directory while the share was unmounted.
     Source: 9P2000 attach(5): nothing of an earlier session is kept."""
     there = share.beside(1)
     there.inside.create("fred", b"old")

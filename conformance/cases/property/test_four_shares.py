@@ -1,4 +1,4 @@
-"""Four shares on one guest at once: none ever sees another's changes, and each works while another one does not."""
+"""Four shares on one guest at once: none ever sees another's changes, and each works while another does not."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def four(share: Share) -> list[Share]:
 
 @case("FOUR-001", needs=NEEDS, covers=[Tlcreate, Twrite], control=False, about="agreement")
 def test_same_names_different_content(share: Share) -> None:
-    """Files of one name, made inside on four shares, hold each what was written to it, on both sides.
-    Source: 9P2000 attach(5): a session names one tree; the ticket's four shares on one guest."""
+    """Files of the same name on four shares, made inside, each hold what was written to them, on both sides.
+    Source: 9P2000 attach(5): a session names one tree; illumos issue 13380: four shares on one guest."""
     shares = four(share)
     for number, one in enumerate(shares):
         one.inside.create("fred", b"share %d" % number * 1000)
@@ -48,7 +48,7 @@ def test_same_names_different_content(share: Share) -> None:
 @case("FOUR-002", needs=NEEDS, covers=[Trenameat], control=False)
 def test_changes_stay_where_they_are_made(share: Share) -> None:
     """Renaming, truncating, changing the mode and removing on one share change nothing on the three others.
-    Source: 9P2000 attach(5): a session names one tree; the ticket's four shares on one guest."""
+    Source: 9P2000 attach(5): a session names one tree; illumos issue 13380: four shares on one guest."""
     shares = four(share)
     for one in shares:
         one.outside.create("fred", b"content", 0o644)
@@ -86,7 +86,7 @@ def test_no_rename_or_link_from_one_to_another(share: Share) -> None:
 
 @case("FOUR-004", needs=NEEDS, covers=[Twrite], control=False, caches=UNCACHED)
 def test_interleaved_writes(share: Share) -> None:
-    """Blocks written alternately to open files of four shares arrive each in its own file, at its own place.
+    """Blocks written alternately to open files on four shares each arrive in their own file, at their own place.
     Source: 9P: a fid belongs to its session; write(2)."""
     shares = four(share)
     fds = [one.inside.open("fred", os.O_RDWR | os.O_CREAT | os.O_EXCL) for one in shares]
@@ -127,7 +127,7 @@ def test_unmounting_one(share: Share) -> None:
 
 @case("FOUR-006", needs=NEEDS, control=False, caches=UNCACHED)
 def test_each_mounted_in_its_own_way(share: Share) -> None:
-    """Four shares mounted at once with different cache modes and message sizes hold each what was written there.
+    """Four shares mounted at once with different cache modes and message sizes each hold what was written there.
     Source: mount(8): options belong to a mount; 9P: msize is negotiated session by session."""
     shares = [
         share,
@@ -150,7 +150,7 @@ def test_each_mounted_in_its_own_way(share: Share) -> None:
 @case("FOUR-007", needs=NEEDS, control=False, caches=UNCACHED)
 def test_host_changes_show_on_one_share_only(share: Share) -> None:
     """What the host changes in one export shows on that share at once and on no other.
-    Source: Documentation/filesystems/9p.rst, cache=none; the ticket's four shares on one guest."""
+    Source: Documentation/filesystems/9p.rst, cache=none; illumos issue 13380: four shares on one guest."""
     shares = four(share)
     for number, one in enumerate(shares):
         one.outside.create("fred", b"%d" % number)

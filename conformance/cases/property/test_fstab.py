@@ -1,4 +1,4 @@
-"""The ticket's line of /etc/fstab, mounted as a system does it: by mount DIR, by mount -a, and again."""
+"""The line of /etc/fstab from illumos issue 13380, mounted as a system does: by mount DIR, by mount -a, and again."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def must_mount(share: Share, *arguments: str) -> None:
 
 @case("FSTAB-001", needs=NEEDS, covers=[Tattach], control=False, caches=EVERY_CACHE_ONCE)
 def test_mount_by_directory(share: Share) -> None:
-    """With the ticket's line in /etc/fstab, `mount DIR` mounts the share with the options that the line names:
+    """With the issue's line in /etc/fstab, `mount DIR` mounts the share with the options that the line names:
     /proc/mounts shows rw, relatime, dirsync, cache=mmap, access=client and trans=virtio, and not _netdev, which is for
     mount(8).
-    Source: fstab(5), mount(8); Documentation/filesystems/9p.rst; illumos issue 13380, the ticket's fstab."""
+    Source: fstab(5), mount(8); Documentation/filesystems/9p.rst; illumos issue 13380, its fstab."""
     with line_in_fstab(share) as there:
         must_mount(share, there.mounted.mount_point)
         options = shown(share, there)
@@ -86,9 +86,9 @@ def test_mount_by_directory(share: Share) -> None:
     about="agreement",
 )
 def test_share_mounted_by_fstab_serves(share: Share) -> None:
-    """A share mounted by the ticket's line takes files, directories and changes from both sides.
-    Source: POSIX open, mkdir, rename, chmod, truncate; illumos issue 13380, the ticket's procedure with stat and df on
-    both sides."""
+    """A share mounted by the issue's line takes files, directories and changes from both sides.
+    Source: POSIX open, mkdir, rename, chmod, truncate; illumos issue 13380, its procedure with stat and df on both
+    sides."""
     with line_in_fstab(share) as there:
         must_mount(share, there.mounted.mount_point)
         there.inside.create("guest", b"from the guest", 0o640)
@@ -133,8 +133,8 @@ def test_cache_of_the_fstab_line(share: Share) -> None:
 
 @case("FSTAB-004", needs=NEEDS, covers=[Tattach], control=False, caches=EVERY_CACHE_ONCE)
 def test_mount_all(share: Share) -> None:
-    """`mount -a` mounts the line, a second `mount -a` leaves it as it is, `mount -a -O no_netdev` leaves it out, as a
-    system does before its network is up; `umount -a -O _netdev` takes it away.
+    """`mount -a` mounts the share, and a second `mount -a` changes nothing. `mount -a -O no_netdev` skips it, as a
+    system does before its network is up; `umount -a -O _netdev` unmounts it.
     Source: mount(8) -a, -O; umount(8) -O."""
     with line_in_fstab(share) as there:
         must_mount(share, "-a", "-O", "no_netdev")
@@ -162,8 +162,8 @@ def test_mount_all(share: Share) -> None:
     about="agreement",
 )
 def test_access_client_of_the_fstab_line(share: Share) -> None:
-    """With the line's access=client and uname=root every user of the guest works under her own id: her files are
-    hers, and others' closed ones stay closed.
+    """With the line's access=client and uname=root every user of the guest works under their own id: files belong to
+    who made them, and files closed to others stay closed.
     Source: Documentation/filesystems/9p.rst, access=client: permission is checked on the client."""
     with line_in_fstab(share) as there:
         must_mount(share, there.mounted.mount_point)
@@ -177,7 +177,7 @@ def test_access_client_of_the_fstab_line(share: Share) -> None:
 
 @case("FSTAB-006", needs=NEEDS, control=False, caches=EVERY_CACHE_ONCE)
 def test_fstab_line_with_a_wrong_tag(share: Share) -> None:
-    """A line whose tag no device has fails to mount, says so with a status of its own, and keeps no other line from
+    """A line whose tag no device has fails to mount, shows that in the exit status, and does not stop other lines from
     being mounted.
     Source: mount(8), EXIT STATUS 32 and 64: some mounts failed, some succeeded; net/9p/trans_virtio.c
     p9_virtio_create ENOENT."""

@@ -1,7 +1,7 @@
-"""A small file system on the host that runs full (blocks, inodes, quota): nothing is lost or silently dropped.
+"""A small file system on the host that runs full (blocks, inodes, quota): no data is lost silently.
 
-The file systems are a megabyte of tmpfs, mounted below the export; what fits must be there on both sides byte for
-byte, and what does not must be refused by a call that names the errno.
+The file systems are a megabyte of tmpfs, mounted below the export; what fits must be there on both sides byte for byte,
+and what does not fit must be refused with the right errno.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def data(length: int, seed: int = 0) -> bytes:
 
 
 def fill(share: Share, path: str, content: bytes) -> int:
-    """Write `content` piece by piece to a new file until the host refuses: the bytes that write(2) said it took."""
+    """Write `content` piece by piece to a new file until the host refuses. Returns the bytes that write(2) accepted."""
     fd = share.inside.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     done = 0
     try:
@@ -56,7 +56,7 @@ def same_on_both(share: Share, path: str, content: bytes) -> None:
 
 
 def begins(share: Share, path: str, content: bytes, least: int) -> None:
-    """The file holds a beginning of `content`, at least so many bytes of it, on both sides."""
+    """The file holds a prefix of `content`, of at least so many bytes, on both sides."""
     length = len(share.outside.slurp(path, 8 * MIB))
     holds(
         f"{path!r} outside holds the {least} bytes that write(2) took",
@@ -68,9 +68,9 @@ def begins(share: Share, path: str, content: bytes, least: int) -> None:
 
 
 def until_refused(vantage: Vantage, fd: int, content: bytes, wanted: int) -> int:
-    """Write `content` piece by piece until write(2) fails, which it must do with that errno; the bytes taken.
+    """Write `content` piece by piece until write(2) fails, which it must with that errno. Returns the bytes accepted.
 
-    A write(2) that takes nothing and does not fail is a finding; a few of them are tried again.
+    A write(2) that accepts nothing and does not fail is a finding; it is tried again a few times.
     """
     done, idle, seen = 0, 0, 0
     try:
@@ -98,8 +98,8 @@ def progress(idle: int) -> None:
     about="agreement",
 )
 def test_no_block_left(share: Share) -> None:
-    """On a file system without free blocks write(2) fails with ENOSPC, again and again; all that it had taken before
-    is there on both sides, as is every other file.
+    """On a file system without free blocks write(2) fails with ENOSPC each time; all that it accepted before is there
+    on both sides, and so is every other file.
     Source: write(2) ENOSPC; POSIX write."""
     content = data(2 * MIB)
     with tmpfs(share, "t", "size=1m"):
@@ -117,8 +117,8 @@ def test_no_block_left(share: Share) -> None:
 
 @case("FULL-002", needs=["mount-namespace"], covers=[Twrite], caches=WRITE_THROUGH)
 def test_one_write_larger_than_the_room(share: Share) -> None:
-    """A write(2) of more than there is room for writes what fits and returns that number, the next fails with ENOSPC,
-    and the file holds what the returned numbers say, not more.
+    """A write(2) of more than fits writes what fits and returns that number. The next fails with ENOSPC. The file holds
+    as many bytes as were returned, no more.
     Source: POSIX write: "only as many bytes as there is room for shall be written", and their number is
     returned."""
     content = data(2 * MIB)
@@ -143,8 +143,8 @@ def test_one_write_larger_than_the_room(share: Share) -> None:
 
 @case("FULL-003", needs=["mount-namespace"], covers=[Twrite, Tsetattr], caches=WRITE_THROUGH)
 def test_filling_holes(share: Share) -> None:
-    """A sparse file may be larger than its file system; filling its holes fails with ENOSPC when no block is left,
-    and what was written before stands at its place with zeros around it.
+    """A sparse file may be larger than its file system; filling its holes fails with ENOSPC when no block is left, and
+    what was written before is at its place with zeros around it.
     Source: truncate(2), write(2) ENOSPC."""
     with tmpfs(share, "t", "size=1m"):
         fd = share.inside.open("t/sparse", os.O_RDWR | os.O_CREAT, 0o644)
@@ -168,9 +168,9 @@ def test_filling_holes(share: Share) -> None:
 
 @case("FULL-004", needs=["mount-namespace"], covers=[Twrite, Tunlinkat, Trenameat, Tsetattr], caches=WRITE_THROUGH)
 def test_what_needs_no_room_goes_on(share: Share) -> None:
-    """On a full file system overwriting in place, chmod(2), rename(2), truncation and unlink(2) work, and what they
-    free can be written again.
-    Source: write(2) ENOSPC speaks of room for new data only; unlink(2), truncate(2)."""
+    """On a full file system overwriting in place, chmod(2), rename(2), truncation and unlink(2) work, and the space
+    that they free can be used again.
+    Source: write(2) ENOSPC concerns new data only; unlink(2), truncate(2)."""
     content = data(2 * MIB)
     with tmpfs(share, "t", "size=1m"):
         written = fill(share, "t/big", content)
@@ -190,7 +190,7 @@ def test_what_needs_no_room_goes_on(share: Share) -> None:
 
 @case("FULL-005", needs=["mount-namespace"], covers=[Twrite], caches=WRITE_THROUGH, about="agreement")
 def test_room_that_the_host_makes(share: Share) -> None:
-    """A descriptor whose write(2) failed with ENOSPC writes on when the host has made room.
+    """A descriptor whose write(2) failed with ENOSPC works again once the host has made room.
     Source: write(2) ENOSPC describes the file system's state, not the descriptor's."""
     with tmpfs(share, "t", "size=1m"):
         share.outside.create("t/ballast", data(MIB // 2))
@@ -204,8 +204,8 @@ def test_room_that_the_host_makes(share: Share) -> None:
 
 @case("FULL-006", needs=["mount-namespace"], covers=[Tstatfs], caches=WRITE_THROUGH, about="agreement")
 def test_statvfs_of_a_full_file_system(share: Share) -> None:
-    """statvfs(3) of a full file system says so: no block is available, and after the file is gone all are again.
-    Source: statvfs(3) f_bavail; the ticket's df inside and outside."""
+    """statvfs(3) of a full file system shows no available block, and all of them again once the file is gone.
+    Source: statvfs(3) f_bavail; illumos issue 13380: df inside and outside."""
     with tmpfs(share, "t", "size=1m"):
         empty = share.inside.statvfs("t")
         fill(share, "t/big", data(2 * MIB))
@@ -222,8 +222,8 @@ def test_statvfs_of_a_full_file_system(share: Share) -> None:
 
 @case("FULL-007", needs=["mount-namespace"], covers=[Tlcreate, Tmkdir, Tsymlink], cached_too=True)
 def test_no_inode_left(share: Share) -> None:
-    """On a file system without free inodes creating a file, a directory or a symbolic link fails with ENOSPC and
-    leaves no name; all that was made before is there on both sides; one removal makes room for one.
+    """On a file system without free inodes creating a file, a directory or a symbolic link fails with ENOSPC and leaves
+    no name. All that was made before is there on both sides; removing one makes room for one.
     Source: open(2), mkdir(2), symlink(2) ENOSPC."""
     with tmpfs(share, "t", "size=1m,nr_inodes=12"):
         made = []
@@ -260,8 +260,8 @@ def test_no_inode_left(share: Share) -> None:
 
 @case("FULL-008", needs=["mount-namespace"], covers=[Twrite], caches=WRITE_BACK, cached_too=True)
 def test_fsync_reports_what_did_not_fit(share: Share) -> None:
-    """Where the guest writes back later, a write for which there is no room is reported at the latest by fsync(2),
-    with ENOSPC; what the host holds is the beginning of what was written.
+    """Where the guest writes back later, fsync(2) at the latest reports ENOSPC for a write that does not fit; the host
+    holds a prefix of what was written.
     Source: fsync(2) ENOSPC; write(2), NOTES: "some errors might be delayed until a future write(2), fsync(2), or even
     close(2)"."""
     content = data(2 * MIB)
@@ -273,8 +273,8 @@ def test_fsync_reports_what_did_not_fit(share: Share) -> None:
 
 @case("FULL-009", needs=["mount-namespace"], covers=[Twrite], severity="linux", caches=WRITE_BACK, cached_too=True)
 def test_nothing_is_dropped_in_silence(share: Share) -> None:
-    """A program that checks write(2) and close(2), and does not call fsync(2), learns of it when what it wrote did
-    not fit.
+    """A program that checks write(2) and close(2) but does not call fsync(2) still gets an error when its data did not
+    fit.
     Source: close(2), NOTES: failing to check it "may lead to silent loss of data. This can especially be observed with
     NFS and with disk quota": network file systems write back when a file is closed (fs/nfs/file.c
     nfs_file_flush)."""
@@ -287,8 +287,8 @@ def test_nothing_is_dropped_in_silence(share: Share) -> None:
 
 @case("FULL-010", needs=["mount-namespace"], caches=WRITE_BACK, cached_too=True)
 def test_msync_reports_what_did_not_fit(share: Share) -> None:
-    """Pages of a shared mapping that the host has no room for are reported by msync(2) or fsync(2), with ENOSPC or
-    EIO, or by SIGBUS at the store; the host's other files are whole.
+    """When the host has no room for pages of a shared mapping, msync(2) or fsync(2) fails with ENOSPC or EIO, or the
+    store raises SIGBUS; the host's other files stay intact.
     Source: msync(2) EIO; POSIX mmap: SIGBUS where there is no space for the page; mm/filemap.c
     filemap_check_wb_err."""
     length = 2 * MIB
@@ -309,10 +309,10 @@ def test_msync_reports_what_did_not_fit(share: Share) -> None:
 
 @case("FULL-011", needs=["mount-namespace"], covers=[Tlcreate, Twrite], cached_too=True, seconds=120)
 def test_many_small_files(share: Share) -> None:
-    """Of many small files, written and synced one after the other until the host is full, each whose fsync(2)
-    succeeded is whole on both sides.
-    Source: fsync(2): the data are at the storage when it returns; the ticket's report of files lost on a full
-    dataset."""
+    """Many small files are written and synced one after the other until the host is full: each whose fsync(2) succeeded
+    is complete on both sides.
+    Source: fsync(2): the data are at the storage when it returns; illumos issue 13380, which reports files lost on a
+    full dataset."""
     kept, refused = [], 0
     with tmpfs(share, "t", "size=256k"):
         for number in range(30):
@@ -357,8 +357,7 @@ def quota(share: Share, where: str, limit: int) -> Iterator[None]:
 
 @case("FULL-012", needs=["mount-namespace"], covers=[Twrite], caches=WRITE_THROUGH, control=False, seconds=120)
 def test_quota(share: Share) -> None:
-    """Where the host's quota is used up write(2) fails with EDQUOT, not with another errno; all that it had taken is
-    there on both sides.
+    """When the host's quota is used up, write(2) fails with EDQUOT; all that it accepted before is there on both sides.
     Source: write(2) EDQUOT."""
     content = data(4 * MIB)
     with quota(share, "q", 2 * MIB):
@@ -392,7 +391,7 @@ def _reported(share: Share, content: bytes, *, fsync: bool) -> int | None:
 
 
 def _a_beginning(share: Share, content: bytes) -> None:
-    """The host's file is a beginning of what was written, holes (pages that never arrived) aside."""
+    """The host's file is a prefix of what was written, except for holes (pages that never arrived)."""
     held = share.outside.slurp("t/big", 8 * MIB)
     for at in range(0, len(held), 4096):
         page = held[at : at + 4096]

@@ -1,8 +1,7 @@
 """The flags of the host's mount below the export: ro, nosuid, nodev, noexec, noatime.
 
-They are the host's: `ro` and `noatime` act where the server acts; `nosuid`, `nodev` and `noexec` speak of execution
-and of device access by the host's own processes, so that in the guest its own mount's flags decide, and all bits and
-nodes travel as they are.
+`ro` and `noatime` limit what the server does. `nosuid`, `nodev` and `noexec` concern execution and device access by the
+host's own processes: in the guest the flags of its own mount decide, and all bits and nodes pass unchanged.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def keeps_its_bits(share: Share, mode: int) -> None:
 
 
 def guests_set_user_id(share: Share) -> None:
-    """A set-user-ID program in 'd' runs as the flags of the guest's mount say."""
+    """A set-user-ID program in 'd' runs as the guest's mount flags allow."""
     place(share, "id", "d/id")
     share.inside.chown("d/id", 0, 0)
     share.inside.chmod("d/id", 0o4755)
@@ -60,7 +59,7 @@ def devices_shown(share: Share) -> None:
 
 
 def guests_device(share: Share) -> None:
-    """The zero device 'd/zero' that inside opens is the guest's, as far as the guest's mount lets it be opened."""
+    """Opening 'd/zero' inside opens the guest's zero device, if the guest's mount allows it."""
     if flags_inside(share, "d") & ST_NODEV:
         share.inside.refuses(EACCES, because="mount(8) nodev of the guest's own mount").open("d/zero", os.O_RDWR)
         return
@@ -85,7 +84,7 @@ def test_read_only_mount_refuses_changes(share: Share, group: str) -> None:
 
 @case("ROMOUNT-002", needs=["mount-namespace"], covers=[Tlopen, Tread], about="agreement")
 def test_read_only_mount_is_read(share: Share) -> None:
-    """What the host has mounted read-only can be listed, opened for reading, and read, and agrees with the host.
+    """A directory that the host has mounted read-only can be listed and read, and agrees with the host.
     Source: mount(8) ro."""
     populate(share.outside)
     with bound(share, "d", "ro"):
@@ -103,8 +102,8 @@ def test_read_only_mount_is_read(share: Share) -> None:
 
 @case("ROMOUNT-003", needs=["mount-namespace"], covers=[Twrite], caches=UNCACHED)
 def test_read_only_for_a_while(share: Share) -> None:
-    """A file keeps all that was written before its mount turned read-only; while it is, opens for writing fail with
-    EROFS, and afterwards they work again, on the same file.
+    """A file keeps all that was written before its mount became read-only. Meanwhile opening it for writing fails with
+    EROFS; afterwards it works again, on the same file.
     Source: mount(2) MS_REMOUNT with MS_BIND: the flag is the mount's; write(2)."""
     populate(share.outside)
     fd = share.inside.open("d/file", os.O_WRONLY)
@@ -138,8 +137,8 @@ def test_nosuid_mount_keeps_the_bits(share: Share, mode: int) -> None:
     about="agreement",
 )
 def test_nosuid_mount_of_the_host_is_the_hosts(share: Share) -> None:
-    """A set-user-ID program on a host mount with nosuid runs in the guest as the guest's own mount says.
-    Source: mount(8) nosuid is a flag of a mount, and the guest's is another one; execve(2)."""
+    """A set-user-ID program on a host mount with nosuid runs in the guest as the guest's own mount says. Source:
+    mount(8): nosuid is a flag of the host's mount, not of the guest's; execve(2)."""
     share.outside.mkdir("d")
     share.outside.chmod("d", 0o777)
     with bound(share, "d", "nosuid"):
@@ -183,9 +182,8 @@ def test_device_of_a_nodev_mount_is_the_guests(share: Share) -> None:
     about="agreement",
 )
 def test_noexec_mount_of_the_host_is_the_hosts(share: Share) -> None:
-    """A program on a host mount with noexec is executed in the guest as the guest's own mount says, and its mode
-    shows who may.
-    Source: mount(8) noexec is a flag of a mount, and the guest's is another one; execve(2) EACCES."""
+    """A program on a host mount with noexec is executed in the guest as the guest's own mount and the file's mode
+    allow. Source: mount(8): noexec is a flag of the host's mount, not of the guest's; execve(2) EACCES."""
     share.outside.mkdir("d")
     share.outside.chmod("d", 0o777)
     with bound(share, "d", "noexec"):
@@ -197,8 +195,7 @@ def test_noexec_mount_of_the_host_is_the_hosts(share: Share) -> None:
 
 @case("NOATIME-001", needs=["mount-namespace"], covers=[Tread], caches=UNCACHED, about="agreement")
 def test_noatime_mount(share: Share) -> None:
-    """Reading inside leaves the access time alone where the host's mount has noatime, of files, directories and
-    links.
+    """Reading files, directories and links inside leaves their access times alone where the host's mount has noatime.
     Source: mount(8) noatime."""
     _old_tree(share)
     with bound(share, "d", "noatime"):

@@ -1,5 +1,6 @@
-"""Mounting: /proc/mounts says what was asked, whatever the options; what cannot be mounted is refused with a reason;
-a mount that is used stays."""
+"""Mounting: /proc/mounts shows the options that were given; what cannot be mounted is refused with a reason; a mount in
+use stays.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ ASKED = [
 
 @contextmanager
 def unmounted(share: Share) -> Iterator[Share]:
-    """A further share that is not mounted, and is not when the block ends; what uses it inside is ended then."""
+    """A further share, not mounted. When the block ends, it is unmounted and whatever uses it inside is ended."""
     there = share.beside(1)
     _unmount(share, there)
     try:
@@ -70,20 +71,20 @@ def line(share: Share, there: Share) -> str:
 
 
 def mount(share: Share, there: Share, options: str, tag: str = "") -> tuple[int, str]:
-    """Try it: mount's exit status, and what it said."""
+    """Try to mount. Returns mount's exit status and its output."""
     argv = ["mount", "-t", "9p", "-o", f"trans=virtio,{options}", tag or there.mounted.label, there.mounted.mount_point]
     done = share.inside.run(argv)
     return done["status"], said(done)
 
 
 def must_mount(share: Share, there: Share, options: str) -> None:
-    """Mount it, or say what the target does not speak or the guest's kernel does not know."""
+    """Mount it. Undrivable where the target does not implement the options or the guest's kernel does not know them."""
     version = parse(",".join(part for part in options.split(",") if part.startswith("version="))).version
     if version not in share.mounted.dialects:
         raise Undrivable(f"the target declares that it does not speak {version}")
     status, why = mount(share, there, options)
     if status != 0 and "any subsequent operation failed" in why:
-        # mount(8) of util-linux 2.41 looks at what it mounts, which access=UID refuses root, and then gives it up
+        # mount(8) of util-linux 2.41 looks at what it has mounted and gives up when access=UID refuses root
         share.inside.mount(there.mounted.label, there.mounted.mount_point, "9p", 0, f"trans=virtio,{options}")
     elif status != 0:
         wanted = parse("cache=none")
@@ -95,7 +96,7 @@ def must_mount(share: Share, there: Share, options: str) -> None:
 @case("MOUNT-001", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE)
 @pytest.mark.parametrize("asked", ASKED)
 def test_mounts_says_what_was_asked(share: Share, asked: str) -> None:
-    """After mounting with these options /proc/mounts shows them, and the share takes, keeps and gives back a file.
+    """After mounting with these options /proc/mounts shows them, and a file can be written and read back.
     Source: Documentation/filesystems/9p.rst, OPTIONS; fs/9p/v9fs.c v9fs_show_options."""
     options = parse(asked)
     with unmounted(share) as there:
@@ -117,8 +118,8 @@ def test_mounts_says_what_was_asked(share: Share, asked: str) -> None:
 
 @case("MOUNT-002", needs=NEEDS, control=False, caches=ONCE)
 def test_no_such_tag(share: Share) -> None:
-    """Mounting a tag that no device has fails, with "No such file or directory" or what mount(8) makes of ENOENT, and
-    mounts nothing; the devices that are there stay usable.
+    """Mounting a tag that no device has fails with ENOENT as mount(8) reports it, and mounts nothing; existing devices
+    stay usable.
     Source: net/9p/trans_virtio.c p9_virtio_create ENOENT; mount(8), EXIT STATUS 32."""
     with unmounted(share) as there:
         for tag in ("no-such-tag", "share", "share11", "SHARE1"):
@@ -131,8 +132,8 @@ def test_no_such_tag(share: Share) -> None:
 
 @case("MOUNT-003", needs=NEEDS, control=False, caches=ONCE, severity="linux")
 def test_mounted_twice(share: Share) -> None:
-    """A tag that is mounted cannot be mounted a second time at another place: EBUSY; the first mount goes on, and once
-    it is unmounted the other place can have it.
+    """A tag that is mounted cannot be mounted a second time elsewhere (EBUSY). The first mount stays usable; once it is
+    unmounted, the other can succeed.
     Source: net/9p/trans_virtio.c p9_virtio_create EBUSY: one channel, one client."""
     with unmounted(share) as there:
         must_mount(share, there, "version=9p2000.L")
@@ -157,8 +158,8 @@ def test_mounted_twice(share: Share) -> None:
 @case("MOUNT-004", needs=NEEDS, control=False, caches=ONCE)
 @pytest.mark.parametrize("use", ["file", "directory", "cwd"])
 def test_a_busy_mount_stays(share: Share, use: str) -> None:
-    """A share with an open file, an open directory or a process's working directory on it cannot be unmounted: EBUSY;
-    it serves on, and goes when that use has ended.
+    """A share with an open file, an open directory or a process's working directory on it cannot be unmounted (EBUSY).
+    It stays usable, and can be unmounted once that use has ended.
     Source: umount(2) EBUSY."""
     with unmounted(share) as there:
         must_mount(share, there, "version=9p2000.L")
@@ -180,7 +181,7 @@ def test_a_busy_mount_stays(share: Share, use: str) -> None:
 @case("MOUNT-005", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE, seconds=120)
 def test_mounted_again_and_again(share: Share) -> None:
     """Twenty-five mounts and unmounts in a row, with work in between, all succeed and lose nothing.
-    Source: umount(2); virtio 1.1, 2.6: buffers are returned; known defect: CVE-2016-9105 and its kin, references that
+    Source: umount(2); virtio 1.1, 2.6: buffers are returned; known defect: CVE-2016-9105 and similar, references that
     leak fid by fid."""
     with unmounted(share) as there:
         for number in range(25):
@@ -198,7 +199,7 @@ def test_mounted_again_and_again(share: Share) -> None:
 
 @case("MOUNT-006", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE)
 def test_one_user_only(share: Share) -> None:
-    """With access=UID that user works on the share and every other one is refused with EPERM or EACCES.
+    """With access=UID that user can work on the share; every other user gets EPERM or EACCES.
     Source: Documentation/filesystems/9p.rst, access=<uid>; fs/9p/fid.c v9fs_fid_lookup_with_uid EPERM."""
     with unmounted(share) as there:
         must_mount(share, there, "version=9p2000.L,access=1001")
@@ -225,7 +226,7 @@ def test_one_user_only(share: Share) -> None:
 )
 @pytest.mark.parametrize("access", ["user", "client"])
 def test_every_user_attaches(share: Share, access: str) -> None:
-    """With access=user and access=client each user's files are his own, with his group.
+    """With access=user and access=client each user's files belong to that user and group.
     Source: Documentation/filesystems/9p.rst, access=user: a new attach for each user; access=client."""
     with unmounted(share) as there:
         must_mount(share, there, f"version=9p2000.L,access={access}")
@@ -238,8 +239,8 @@ def test_every_user_attaches(share: Share, access: str) -> None:
 
 @case("MOUNT-008", needs=NEEDS, covers=[Tgetattr], control=False, caches=ONCE)
 def test_read_only_mount_of_the_guest(share: Share) -> None:
-    """Mounted ro by the guest, the share refuses changes with EROFS, shows ST_RDONLY, and is written again after
-    mount -o remount,rw.
+    """Mounted ro by the guest, the share refuses changes with EROFS and shows ST_RDONLY; after mount -o remount,rw it
+    can be written again.
     Source: mount(2) MS_RDONLY; EROFS in access(2), open(2)."""
     with unmounted(share) as there:
         must_mount(share, there, "ro,version=9p2000.L")
@@ -272,8 +273,8 @@ def test_options_that_cannot_be(share: Share, wrong: str) -> None:
 
 @case("MOUNT-010", needs=NEEDS, covers=[Twrite], control=False, caches=ONCE, severity="linux")
 def test_message_size_beyond_the_transport(share: Share) -> None:
-    """A message size beyond what the transport carries is lowered to what it does, and /proc/mounts shows the size
-    that is in force; large reads and writes work with it.
+    """A message size above the transport's maximum is lowered to that maximum, and /proc/mounts shows the size in use;
+    large reads and writes work with it.
     Source: net/9p/client.c p9_client_create: msize is capped by the transport's maxsize; Tversion: the server answers
     with its own or less."""
     with unmounted(share) as there:
@@ -304,7 +305,7 @@ def test_fsync_by_the_older_protocol(share: Share) -> None:
 
 @case("MOUNT-011", needs=NEEDS, covers=[Tattach], control=False, caches=ONCE)
 def test_mounted_by_9mount(share: Share) -> None:
-    """9mount(1) of the package 9mount mounts a share by its tag, and it serves.
+    """9mount(1) of the package 9mount mounts a share by its tag, and the share works.
     Source: 9mount(1): dial string virtio!CHANNEL; without -u it asks for plain 9P2000, which is not this protocol.
     Its 9umount(1) looks for an option that the kernel does not show in /proc/mounts, so that umount(8) ends it."""
     if share.inside.which("9mount") is None:

@@ -1,4 +1,4 @@
-"""Further file systems mounted on the host below the export: identity, crossing, and what may not cross."""
+"""Further file systems mounted on the host below the export: identity, crossing, and what must not cross."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_content_of_a_nested_mount(share: Share) -> None:
     """A directory on which the host has mounted a file system shows that file system's content: names, attributes
     and bytes, made on either side.
     Source: path_resolution(7), mount points; known defect: freebsd-fs 2025-07-22, nested datasets that show their
-    parent."""
+    parent's content."""
     with tmpfs(share, "t"):
         share.outside.create("t/host", b"made outside")
         share.inside.create("t/guest", b"made inside")
@@ -131,7 +131,7 @@ def test_the_mount_point_is_busy(share: Share) -> None:
 @case("NESTED-007", needs=["mount-namespace"], covers=[Tstatfs], caches=UNCACHED)
 def test_statvfs_of_a_nested_mount(share: Share) -> None:
     """statvfs(3) below a nested mount reports that file system's size and room, outside of it the export's.
-    Source: statvfs(3): "the filesystem that contains" the path; the ticket's df on nested datasets."""
+    Source: statvfs(3): "the filesystem that contains" the path; illumos issue 13380: df on nested datasets."""
     with tmpfs(share, "t", "size=4m"):
         share.inside.create("t/fred", bytes(1 << 20))
         nested = share.same(share.statvfs("t/fred"))
@@ -149,8 +149,8 @@ def test_statvfs_of_a_nested_mount(share: Share) -> None:
 
 @case("NESTED-008", needs=["mount-namespace"], covers=[Twalk], caches=UNCACHED)
 def test_mounting_and_unmounting_under_the_guest(share: Share) -> None:
-    """What the host mounts on a directory that the guest knows already is seen from then on, and after the host has
-    unmounted it, what lay beneath.
+    """When the host mounts a file system on a directory that the guest already knows, the guest sees it from then on;
+    after the host unmounts it, the guest sees the directory beneath.
     Source: Documentation/filesystems/9p.rst, cache=none: nothing is kept."""
     share.outside.mkdir("d")
     share.outside.create("d/beneath", b"beneath")
@@ -173,7 +173,7 @@ def test_mounting_and_unmounting_under_the_guest(share: Share) -> None:
 
 @case("NESTED-009", needs=["mount-namespace"], caches=UNCACHED)
 def test_open_files_outlive_the_mount(share: Share) -> None:
-    """A file opened inside before the host took its mount away (umount -l) is read and written on.
+    """A file opened inside before the host detached its mount (umount -l) can still be read and written.
     Source: umount(8) --lazy: the file system goes when it is no longer busy; POSIX open."""
     with tmpfs(share, "t"), share.without_comparison():
         share.inside.create("t/fred", b"content")
@@ -186,8 +186,7 @@ def test_open_files_outlive_the_mount(share: Share) -> None:
 
 @case("NESTED-010", needs=["mount-namespace"], covers=[Twalk], cached_too=True, about="agreement")
 def test_mounts_in_mounts(share: Share) -> None:
-    """Three file systems in one another are crossed by one path and left by "..", and the working directory has its
-    path's name.
+    """One path crosses three nested file systems, ".." leads back out, and the working directory has the path's name.
     Source: path_resolution(7); getcwd(3)."""
     with tmpfs(share, "a"), tmpfs(share, "a/b"), tmpfs(share, "a/b/c"):
         share.inside.create("a/b/c/deep", b"deep")
@@ -204,7 +203,7 @@ def test_mounts_in_mounts(share: Share) -> None:
 
 @case("NESTED-011", needs=["mount-namespace"], caches=FRESH)
 def test_one_read_only_among_writable(share: Share) -> None:
-    """Where one of two nested mounts is read-only, changes fail with EROFS there and work beside it.
+    """Where one of two nested mounts is read-only, changes fail with EROFS there and work in the other.
     Source: mount(8) ro; EROFS in open(2), mkdir(2)."""
     with tmpfs(share, "a"), tmpfs(share, "b"), bound(share, "b", "ro"):
         share.inside.refuses(EROFS).create("b/fred")

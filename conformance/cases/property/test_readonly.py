@@ -69,8 +69,8 @@ def test_attributes_can_be_read(share: Share) -> None:
 
 @case("RDONLY-004", needs=NEEDS, control=False, covers=[Tlock], caches=UNCACHED)
 def test_locks_work(share: Share) -> None:
-    """A file on a read-only export that is open for reading can be locked: a shared record lock, and either kind of
-    flock(2), for neither changes the file.
+    """A file on a read-only export that is open for reading can be locked, by a shared record lock and by either kind
+    of flock(2): locks do not change the file.
     Source: fcntl(2), flock(2), which have no EROFS; known defect: lib9p 1cea327, Tlock refused with EROFS."""
     there = share.another(READ_ONLY)
     there.outside.create("fred", b"content")
@@ -112,7 +112,7 @@ def test_the_guest_cannot_make_it_writable(share: Share) -> None:
     there = share.another(READ_ONLY)
     populate(there.outside)
     before = state(there)
-    there.inside.run(["mount", "-o", "remount,rw", there.mounted.mount_point])  # works or not: nothing comes of it
+    there.inside.run(["mount", "-o", "remount,rw", there.mounted.mount_point])  # either way nothing may change
     there.inside.refuses(EROFS).create("d/new")
     there.inside.refuses(EROFS).unlink("d/file")
     there.inside.refuses(EROFS).open("d/file", os.O_WRONLY)
@@ -151,8 +151,8 @@ def test_programs_run(share: Share) -> None:
 
 @case("RDONLY-010", needs=NEEDS, control=False, caches=WRITE_BACK, cached_too=True)
 def test_no_cache_pretends(share: Share) -> None:
-    """Through a guest's cache too nothing of a read-only export can be opened for writing, and no shared writable
-    mapping be made; a private one is the guest's own.
+    """With a guest's cache, too, no file on a read-only export can be opened for writing or mapped shared and writable;
+    a private writable mapping works.
     Source: open(2) EROFS; mmap(2) EACCES."""
     there = share.another(READ_ONLY)
     there.outside.create("fred", b"content")

@@ -1,8 +1,8 @@
-"""QEMU's security models: what the guest sees is right in each, and the host has what the model promises.
+"""QEMU's security models: in each, what the guest sees is right and the host stores what the model defines.
 
-passthrough: owner, mode and type of the guest's files are the host's. none: the same, without complaint where the
-server may not. mapped-xattr: they are kept in user.virtfs.* attributes, mapped-file: in .virtfs_metadata; the host has
-plain 0600 files of the server's user.
+passthrough: owner, mode and type of the guest's files are those of the host's files. none: the same, but the server
+ignores what it may not set. mapped-xattr keeps them in user.virtfs.* attributes, mapped-file in .virtfs_metadata; the
+host has plain 0600 files that belong to the server's user.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SECRET = 0o600
 
 
 def there(share: Share, model: SecurityModel) -> Share:
-    """A share of that model; the control file system itself on control, where there is only one way."""
+    """A share with that model; on control the control file system itself, which has no models."""
     if share.on_control:
         return share
     if model == "passthrough":
@@ -40,12 +40,12 @@ def there(share: Share, model: SecurityModel) -> Share:
 
 
 def owners_kept(share: Share, model: SecurityModel) -> bool:
-    """Whether owners that the guest sets can be kept: model none without privilege drops them."""
+    """Whether owners that the guest sets are kept: the model none drops them without privilege."""
     return model != "none" or "host-root" in share.mounted.features
 
 
 def mapped(outside: Vantage, path: str, model: SecurityModel) -> dict[str, int]:
-    """What the host has recorded for that file: those of uid, gid, mode and rdev that there are."""
+    """What the host has recorded for that file: uid, gid, mode and rdev, as far as they are set."""
     if model == "mapped-xattr":
         names = outside.listxattr(path, follow_symlinks=False)
         read = {n: outside.getxattr(path, n, follow_symlinks=False) for n in names if n.startswith("user.virtfs.")}
@@ -60,15 +60,15 @@ def mapped(outside: Vantage, path: str, model: SecurityModel) -> dict[str, int]:
 
 
 def shows(vantage: Vantage, path: str, **expected: object) -> None:
-    """lstat(2) there shows these fields of `path`: mode with type, uid, gid, ..."""
+    """lstat(2) from there shows these fields of `path`: mode with type, uid, gid, ..."""
     fields(f"{path!r} {vantage.name}", vantage.lstat(path), **expected)
 
 
 @case("MODEL-001", needs=NEEDS, covers=[Tlcreate, Tmkdir, Tsymlink, Tsetattr], about="agreement")
 @pytest.mark.parametrize("model", ALL)
 def test_guest_sees_what_it_made(share: Share, model: SecurityModel) -> None:
-    """Files, directories and links that the guest made have the type and mode that it gave them, and the owner that
-    it set; a fresh look after everything was forgotten shows the same.
+    """Files, directories and links that the guest made have the type, mode and owner that it gave them, and still have
+    them after the guest has dropped its caches.
     Source: QEMU's manual, -fsdev security_model; POSIX chmod, chown."""
     s = there(share, model)
     s.inside.create("file", b"content", 0o640)
@@ -116,8 +116,8 @@ def test_host_has_plain_files(share: Share, model: SecurityModel) -> None:
 @case("MODEL-003", needs=NEEDS, control=False, covers=[Tmkdir, Tsetattr], caches=UNCACHED)
 @pytest.mark.parametrize("model", MAPPED)
 def test_directories_stay_usable(share: Share, model: SecurityModel) -> None:
-    """In the mapped models a directory is a directory of mode 0700 on the host, and its recorded mode, 0 even, takes
-    nothing from the server.
+    """In the mapped models a directory has mode 0700 on the host, and its recorded mode, even 0, does not keep the
+    server out.
     Source: QEMU's manual, -fsdev dmode (default 0700); known defect: android-vshell#7, chmod of a directory."""
     s = there(share, model)
     with s.without_comparison():
@@ -184,8 +184,8 @@ def test_special_files_are_plain_files(share: Share, model: SecurityModel, kind:
 )
 @pytest.mark.parametrize("model", ["passthrough", "none"])
 def test_host_has_the_guests_owners(share: Share, model: SecurityModel) -> None:
-    """In passthrough, and in none with a server that may, owner, group and all twelve bits of mode are the host's own,
-    and nothing else is recorded.
+    """In passthrough, and in none with a privileged server, owner, group and all twelve mode bits are those of the
+    host's file, and nothing else is recorded.
     Source: QEMU's manual, -fsdev security_model=passthrough, none."""
     s = there(share, model)
     s.inside.create("fred", b"content", 0o640)
@@ -235,8 +235,8 @@ def test_attributes_go_with_the_file(share: Share, model: SecurityModel) -> None
 @case("MODEL-008", needs=[*NEEDS, "host-root"], control=False, caches=UNCACHED, severity="linux")
 @pytest.mark.parametrize("model", ALL)
 def test_files_of_the_host(share: Share, model: SecurityModel) -> None:
-    """A file that the host made, for which nothing is recorded, shows inside with the host's own type, mode and
-    owner; once the guest changes its mode, it shows that.
+    """A file that the host made, without records, shows the host's type, mode and owner inside; once the guest changes
+    its mode, it shows the new mode.
     Source: hw/9pfs/9p-local.c local_lstat: recorded values replace the host's where there are any."""
     s = there(share, model)
     s.outside.create("fred", b"content")
@@ -253,7 +253,7 @@ def test_files_of_the_host(share: Share, model: SecurityModel) -> None:
 @case("MODEL-009", needs=NEEDS, control=False, caches=UNCACHED)
 def test_recorded_attributes_are_hidden(share: Share) -> None:
     """In mapped-xattr the guest neither lists nor reads user.virtfs.* attributes, and it may neither set nor remove
-    them: else it could forge owners and types behind its kernel's back.
+    them: otherwise a process could forge owners and types behind its kernel's back.
     Source: hw/9pfs/9p-xattr-user.c mp_user_getxattr ENODATA, mp_user_setxattr and mp_user_removexattr EACCES."""
     s = there(share, "mapped-xattr")
     with s.without_comparison():
@@ -275,8 +275,8 @@ def test_recorded_attributes_are_hidden(share: Share) -> None:
 def test_metadata_directory_is_out_of_reach(share: Share) -> None:
     """In mapped-file the guest does not see .virtfs_metadata in any directory and can neither open, make, rename,
     link nor remove anything of that name.
-    Source: hw/9pfs/9p-local.c local_is_mapped_file_metadata: EINVAL; a look-up may say ENOENT; known defect:
-    CVE-2017-7493, guest forges owners by names of the metadata."""
+    Source: hw/9pfs/9p-local.c local_is_mapped_file_metadata: EINVAL; a look-up may give ENOENT; known defect:
+    CVE-2017-7493, a guest forges owners through the metadata's names."""
     s = there(share, "mapped-file")
     refuses = s.inside.refuses(EINVAL, ENOENT, because="the name does not exist for the guest", another="varies")
     with s.without_comparison():
@@ -307,8 +307,8 @@ def test_metadata_directory_is_out_of_reach(share: Share) -> None:
 @case("MODEL-011", needs=[*NEEDS, "guest-root"], caches=UNCACHED)
 @pytest.mark.parametrize("model", ALL)
 def test_permission_is_judged_by_what_the_guest_sees(share: Share, model: SecurityModel) -> None:
-    """A user of the guest may do what the owner and mode that the guest sees allow: read her own 0600 file, not
-    another's, and not change its mode or owner.
+    """A user of the guest may do what the owner and mode that the guest sees allow: read their own 0600 file, but not
+    read another's or change its mode or owner.
     Source: path_resolution(7), chmod(2), chown(2) EPERM; 9P2000.L leaves permission to the client (access=client)."""
     s = there(share, model)
     if not owners_kept(s, model):

@@ -1,1 +1,1 @@
-"""Cases of the ring layer: what a virtio device makes of rings and chains, below any driver."""
+"""Cases of the ring layer: how a virtio device processes rings and chains, below any driver."""

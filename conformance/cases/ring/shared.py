@@ -20,7 +20,7 @@ both_layouts = pytest.mark.parametrize("layout", [pytest.param(PLAIN, id="split"
 
 
 def scaled(number: int) -> int:
-    """A number of repetitions, divided by ASSAY9_RING_SCALE for runs that must be quick."""
+    """A number of repetitions, divided by ASSAY9_RING_SCALE for quick runs."""
     return max(1, number // max(1, int(os.environ.get("ASSAY9_RING_SCALE", "1"))))
 
 

@@ -1,4 +1,4 @@
-"""Legal descriptor chains, of every shape: the answers must not depend on it."""
+"""Legal descriptor chains of every shape: the replies must not depend on the shape."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from protocol.virtqueue import DESC_INDIRECT, DESC_NEXT, DESC_SIZE, DESC_WRITE, 
 @both_layouts
 @case("CHAIN-001")
 def test_plain(ring: Ring, layout: int) -> None:
-    """A request in one buffer and its reply in another: the answer is right, and the used length is its size.
+    """A request in one buffer, with room for its reply in another: the reply is right, and the used length is its size.
     Source: virtio 1.3, 2.7.8.2 (used length), 2.8.6."""
     running(ring, layout).serves()
 
@@ -26,7 +26,7 @@ def test_plain(ring: Ring, layout: int) -> None:
 @both_layouts
 @case("CHAIN-002")
 def test_one_byte_each(ring: Ring, layout: int) -> None:
-    """A request and a reply in buffers of one byte each are taken as if each were in one.
+    """A request and a reply in buffers of one byte each are handled as if each were in one buffer.
     Source: virtio 1.3, 2.7.4.1 (the device must not make assumptions about the arrangement of descriptors)."""
     running(ring, layout)
     request = ring.getattr()
@@ -53,7 +53,7 @@ def test_header_split(ring: Ring, layout: int, cut: int) -> None:
 @both_layouts
 @case("CHAIN-004")
 def test_reply_split(ring: Ring, layout: int, lengths: tuple[int, ...]) -> None:
-    """The reply is laid over the writable buffers in their order, whatever their lengths.
+    """The reply fills the writable buffers in order, whatever their lengths.
     Source: virtio 1.3, 2.7.8.2 (the device writes beginning at the first device-writable buffer)."""
     running(ring, layout)
     ring.right(ring.exchange([ring.readable(ring.getattr()), *room(ring, lengths)]))
@@ -62,7 +62,7 @@ def test_reply_split(ring: Ring, layout: int, lengths: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("count", [2, 3, 16, 64, 65, 127, 128])
 @case("CHAIN-005")
 def test_indirect(ring: Ring, count: int) -> None:
-    """A chain in an indirect table is taken like one in the ring; it may have as many descriptors as the queue has
+    """A chain in an indirect table is handled like one in the ring; it may have as many descriptors as the queue has
     entries.  Source: virtio 1.3, 2.7.5.3, 2.7.5.3.1 (the driver MUST NOT create a chain longer than the Queue Size)."""
     _indirect(running(ring, INDIRECT), count)
 
@@ -70,7 +70,7 @@ def test_indirect(ring: Ring, count: int) -> None:
 @pytest.mark.parametrize("count", [2, 16])
 @case("CHAIN-006")
 def test_indirect_packed(ring: Ring, count: int) -> None:
-    """A packed ring's chain in an indirect table is taken like one in the ring.  Source: virtio 1.3, 2.8.7."""
+    """A packed ring's chain in an indirect table is handled like one in the ring.  Source: virtio 1.3, 2.8.7."""
     _indirect(running(ring, INDIRECT | Feature.RING_PACKED.mask), count)
 
 
@@ -100,7 +100,7 @@ def test_indirect_after_direct(ring: Ring) -> None:
 @case("CHAIN-008")
 def test_as_long_as_the_queue(ring: Ring, layout: int) -> None:
     """A chain may have as many descriptors as the queue has entries, also when it begins in the middle of the ring; the
-    queue works on after it.  Source: virtio 1.3, 2.7.5.2, 2.8.9."""
+    queue works afterwards.  Source: virtio 1.3, 2.7.5.2, 2.8.9."""
     running(ring, layout)
     size = ring.queue.size
     for _ in range(3):
@@ -113,7 +113,7 @@ def test_as_long_as_the_queue(ring: Ring, layout: int) -> None:
 @both_layouts
 @case("CHAIN-009")
 def test_ring_wraps(ring: Ring, layout: int) -> None:
-    """The rings are used over and over: three rounds and more are answered.  Source: virtio 1.3, 2.7.13, 2.8.1."""
+    """The rings wrap round: three rounds and more are answered.  Source: virtio 1.3, 2.7.13, 2.8.1."""
     running(ring, layout)
     for _ in range(ring.queue.size * 3 + 5):
         ring.serves()
@@ -123,7 +123,7 @@ def test_ring_wraps(ring: Ring, layout: int) -> None:
 @both_layouts
 @case("CHAIN-010", seconds=600)
 def test_index_wraps(ring: Ring, layout: int) -> None:
-    """Indices run through 65,535 to 0 without a request lost.  Source: virtio 1.3, 2.7.6 (idx, modulo 65536), 2.8.1."""
+    """Indices wrap from 65,535 to 0 without losing a request.  Source: virtio 1.3, 2.7.6 (idx, modulo 65536), 2.8.1."""
     running(ring, layout)
     queue = ring.queue
     flock = queue.size // 2
@@ -151,7 +151,7 @@ def test_index_wraps(ring: Ring, layout: int) -> None:
 
 @case("CHAIN-011")
 def test_every_size(ring: Ring) -> None:
-    """Every power of two up to the size that the device offers is a size that its queue works with.
+    """The queue works with every size that is a power of two up to the one that the device offers.
     Source: virtio 1.3, 4.1.5.1.3 (the driver may reduce queue_size), 2.7 (a power of 2)."""
     if ring.device.legacy:
         raise Undrivable("a legacy device chooses the size itself")
@@ -182,7 +182,7 @@ def test_unaligned(ring: Ring, layout: int) -> None:
 @both_layouts
 @case("CHAIN-013")
 def test_many_in_flight(ring: Ring, layout: int) -> None:
-    """As many requests as the queue holds may be in flight; each is used once, with its own answer.
+    """As many requests as the queue holds may be in flight; each is used once, with its own reply.
     Source: virtio 1.3, 2.7.14, 2.8.22."""
     running(ring, layout)
     queue = ring.queue
@@ -202,8 +202,8 @@ def test_many_in_flight(ring: Ring, layout: int) -> None:
 @both_layouts
 @case("CHAIN-014")
 def test_used_length_is_exact(ring: Ring, layout: int) -> None:
-    """The used length is what was written, not the room there was.  Source: virtio 1.3, 2.7.8.2 and 2.8.6 (the device
-    MUST set len to the number of bytes written)."""
+    """The used length is the number of bytes written, not the size of the buffers.  Source: virtio 1.3, 2.7.8.2 and
+    2.8.6 (the device MUST set len to the number of bytes written)."""
     running(ring, layout)
     reply = ring.exchange(ring.chain(ring.getattr(), 8000))
     size = int.from_bytes(reply[:4], "little")
@@ -271,8 +271,8 @@ def _of_length(ring: Ring, count: int) -> list[Segment]:
 @both_layouts
 @case("CHAIN-019")
 def test_reply_fits_exactly(ring: Ring, layout: int, lengths: tuple[int, ...]) -> None:
-    """A reply that takes the last byte of the writable buffers is written whole, in one buffer and in several.
-    Source: virtio 1.3, 2.7.8.2, 2.7.4.1; a device that wants a byte to spare refuses it."""
+    """A reply that fills the writable buffers to the last byte is written whole, in one buffer and in several.
+    Source: virtio 1.3, 2.7.8.2, 2.7.4.1; a device that wants a spare byte refuses it."""
     running(ring, layout)
     size = len(ring.exchange(ring.chain(ring.getattr())))
     ring.free_all()
@@ -281,7 +281,7 @@ def test_reply_fits_exactly(ring: Ring, layout: int, lengths: tuple[int, ...]) -
 
 
 def _served(ring: Ring, head: int, reply: Segment, what: str) -> None:
-    """Publish a chain that was written by `put`, of which the queue must know that it is in flight: it is served."""
+    """Publish a chain that `put` wrote, tell the queue that it is in flight, and demand that it is served."""
     queue = ring.split
     queue.adopt(head)
     queue.offer(head)

@@ -38,8 +38,8 @@ def test_every_width(ring: Ring, width: int) -> None:
 
 @case("CONFIG-003")
 def test_every_offset(ring: Ring) -> None:
-    """Each byte reads the same alone as in the whole, again and again.  Source: virtio 1.3, 2.5 (stable within a
-    configuration generation)."""
+    """Each byte reads the same alone as in a read of the whole space, every time.  Source: virtio 1.3, 2.5 (stable
+    within a configuration generation)."""
     whole = ring.device.config(0, 2) + _tag(ring)
     for offset, byte in enumerate(whole):
         seen = ring.device.config(offset, 1)

@@ -1,4 +1,4 @@
-"""Notifications, both ways: suppressed, wanted, repeated, for nothing."""
+"""Notifications in both directions: suppressed, wanted, repeated, spurious."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _notifies(ring: Ring, what: str) -> None:
 @both_layouts
 @case("EVENT-001")
 def test_notified_when_used(ring: Ring, layout: int) -> None:
-    """A used buffer is notified when nothing suppresses it.  Source: virtio 1.3, 2.7.7.2, 2.8.10."""
+    """The device notifies for a used buffer when nothing suppresses it.  Source: virtio 1.3, 2.7.7.2, 2.8.10."""
     running(ring, layout)
     ring.device.notified()
     ring.serves()
@@ -33,8 +33,8 @@ def test_notified_when_used(ring: Ring, layout: int) -> None:
 
 @case("EVENT-002", severity="varies")
 def test_no_interrupt_is_honoured(ring: Ring) -> None:
-    """With VIRTQ_AVAIL_F_NO_INTERRUPT set no notification comes; it may be ignored.  Source: virtio 1.3, 2.7.7.2 (the
-    device SHOULD NOT send a notification)."""
+    """With VIRTQ_AVAIL_F_NO_INTERRUPT set no notification comes; the device may ignore the flag.  Source: virtio 1.3,
+    2.7.7.2 (the device SHOULD NOT send a notification)."""
     running(ring)
     ring.split.set_flags(AVAIL_NO_INTERRUPT)
     _notified(ring, 0.05)
@@ -45,7 +45,7 @@ def test_no_interrupt_is_honoured(ring: Ring) -> None:
 
 @case("EVENT-003")
 def test_no_interrupt_and_back(ring: Ring) -> None:
-    """Suppressed or not, every request is answered, and notifications come again when the flag is taken back.
+    """Suppressed or not, every request is answered, and notifications come again when the flag is cleared.
     Source: virtio 1.3, 2.7.7."""
     running(ring)
     for flags in (AVAIL_NO_INTERRUPT, 0, AVAIL_NO_INTERRUPT, 0):
@@ -69,8 +69,8 @@ def test_used_event_reached(ring: Ring) -> None:
 
 @case("EVENT-005", severity="varies")
 def test_used_event_ahead(ring: Ring) -> None:
-    """With event indices no notification comes before used_event is reached; it may.  Source: virtio 1.3, 2.7.7.2
-    (SHOULD NOT)."""
+    """With event indices no notification should come before used_event is reached; one may.  Source: virtio 1.3,
+    2.7.7.2 (SHOULD NOT)."""
     running(ring, EVENTS)
     queue = ring.split
     _notified(ring, 0.02)
@@ -150,7 +150,7 @@ def test_one_kick_for_many(ring: Ring, layout: int) -> None:
 
 @case("EVENT-011")
 def test_kicks_only_when_asked(ring: Ring) -> None:
-    """With event indices a driver that notifies only where avail_event asks for it gets every request served, also
+    """With event indices, a driver that notifies only when avail_event asks for it gets every request served, even
     after the queue was idle.  Source: virtio 1.3, 2.7.10; Linux virtqueue_kick_prepare_split, which saves every
     notification that the device does not ask for; a device that never moves avail_event hangs such a guest."""
     running(ring, EVENTS)
@@ -175,8 +175,8 @@ def test_kicks_only_when_asked(ring: Ring) -> None:
 @case("EVENT-012")
 def test_used_event_within_a_batch(ring: Ring, ahead: int) -> None:
     """With event indices a notification comes when used.idx passes used_event, also when several buffers are used at
-    once and it lies in their midst.  Source: virtio 1.3, 2.7.7.2; Linux vring_need_event; a device that compares for
-    equality leaves the driver waiting."""
+    once and used_event lies among them.  Source: virtio 1.3, 2.7.7.2; Linux vring_need_event; a device that compares
+    for equality leaves the driver waiting."""
     running(ring, EVENTS)
     ring.serves()
     queue = ring.split

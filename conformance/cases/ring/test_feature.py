@@ -37,8 +37,8 @@ def test_version_1(ring: Ring) -> None:
 
 @case("FEATURE-003")
 def test_every_offered_subset(ring: Ring) -> None:
-    """Every subset of what is offered and the suite can drive is accepted, and works.  Source: virtio 1.3, 2.2.2 (the
-    device SHOULD accept any valid subset of features)."""
+    """Every subset of the offered features that the suite can drive is accepted, and works.  Source: virtio 1.3, 2.2.2
+    (the device SHOULD accept any valid subset of features)."""
     offered = [f for f in _DRIVEN if f.mask & ring.device.offered()]
     for count in range(len(offered) + 1):
         for chosen in combinations(offered, count):
@@ -49,7 +49,7 @@ def test_every_offered_subset(ring: Ring) -> None:
 
 @case("FEATURE-004", severity="varies")
 def test_none_at_all(ring: Ring) -> None:
-    """Without VERSION_1 a modern device refuses FEATURES_OK, or works as a legacy one.
+    """Without VERSION_1 a modern device refuses FEATURES_OK, or works as a legacy device.
     Source: virtio 1.3, 6.1 (a device MAY fail to operate further if VIRTIO_F_VERSION_1 is not accepted)."""
     device = ring.device
     if device.legacy or not device.has_status:
@@ -65,7 +65,7 @@ def test_none_at_all(ring: Ring) -> None:
 
 @case("FEATURE-005")
 def test_unknown_bits(ring: Ring) -> None:
-    """Bits that were not offered: FEATURES_OK is refused, or they are as if not written.
+    """When the driver writes bits that were not offered, the device refuses FEATURES_OK or ignores those bits.
     Source: virtio 1.3, 2.2.1 (the driver MUST NOT accept a feature which the device did not offer), 3.1.1 step 6."""
     device = ring.device
     for bit in _UNKNOWN:
@@ -85,8 +85,8 @@ def test_unknown_bits(ring: Ring) -> None:
 
 @case("FEATURE-006")
 def test_offer_is_stable(ring: Ring) -> None:
-    """What is offered does not change with what was accepted, nor with a reset.  Source: virtio 1.3, 2.2 (feature bits
-    offered), 2.4."""
+    """The offered features do not change when some are accepted, nor after a reset.  Source: virtio 1.3, 2.2 (feature
+    bits offered), 2.4."""
     before = ring.device.offered()
     negotiate(ring.device, PLAIN)
     during = ring.device.offered()

@@ -1,4 +1,4 @@
-"""9P frames that do not fit the buffers they come in."""
+"""9P frames that do not fit their buffers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_shorter_than_a_header(ring: Ring, length: int) -> None:
 @pytest.mark.parametrize("room", [1, 6, 7, 10, 100, 159])
 @case("FRAME-003")
 def test_reply_does_not_fit(ring: Ring, room: int) -> None:
-    """A reply for which there is no room is not written beyond it, nor reported as whole.
+    """A reply that does not fit is not written beyond its buffers, nor reported as whole.
     Source: virtio 1.3, 2.7.8.2; QEMU hw/9pfs/virtio-9p-device.c (VirtFS reply type needs more bytes: virtio_error)."""
     running(ring)
     chain = [ring.readable(ring.getattr()), ring.writable(room)]
@@ -68,8 +68,8 @@ def test_reply_does_not_fit(ring: Ring, room: int) -> None:
 
 @case("FRAME-004")
 def test_request_larger_than_msize(ring: Ring) -> None:
-    """A Twrite larger than the msize agreed, to a file that is open for it, is refused and writes nothing, or writes as
-    many of its bytes as Rwrite says, and no others; the device survives it.
+    """A Twrite larger than the negotiated msize, to a file open for writing, is refused and writes nothing, or writes
+    as many bytes as Rwrite says and no others; the device survives it.
     Source: 9P2000 version(5) (msize: the longest message that any message on the connection may have); write(5)."""
     ring.start()
     ring.session(8192)
@@ -81,7 +81,7 @@ def test_request_larger_than_msize(ring: Ring) -> None:
     ring.queue.kick()
     seen = ring.fate(chain)
     if seen.kind == "broken":
-        return  # nothing more can be asked; that it comes back after a reset is looked at after each case
+        return  # nothing more can be asked; after each case the runner checks that a reset brings it back
     count = 0
     if seen.kind == "processed":
         count = _reply(decode(seen.reply), Rwrite, "Twrite").count
@@ -107,7 +107,7 @@ def _open_new_file(ring: Ring) -> None:
 
 
 def _reply(message: Message, wanted: type[R], call: str) -> R:
-    """The message as the reply that it must be; the case ends when it is another."""
+    """The reply, of the type that it must have; another type ends the case."""
     if isinstance(message, wanted):
         return message
     text = f"{call} was answered with {spell(message)}, expected {wanted.__name__}"
@@ -116,7 +116,7 @@ def _reply(message: Message, wanted: type[R], call: str) -> R:
 
 @case("FRAME-005")
 def test_bytes_behind_the_frame(ring: Ring) -> None:
-    """After a refused frame a reset leads back to a clean session.  Source: virtio 1.3, 2.4.1 (device reset)."""
+    """After a refused frame a reset gives a clean session.  Source: virtio 1.3, 2.4.1 (device reset)."""
     running(ring)
     chain = ring.chain(b"\xff" * 64)
     ring.queue.add(chain)

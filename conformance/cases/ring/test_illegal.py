@@ -1,5 +1,6 @@
-"""Chains and rings that no driver may make: the device asks for a reset or refuses them; it never dies, hangs, loses
-another request, or writes where it may not (which is checked after every case)."""
+"""Chains and rings that no driver may make: the device asks for a reset or refuses them. It never dies, hangs, loses
+another request, or writes where it may not (checked after every case).
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def _bad(ring: Ring, descriptors: list[Descriptor], reply: Segment | None = None
 
 
 def _harmless(ring: Ring, descriptors: list[Descriptor]) -> Outcome:
-    """As `_bad`, where a device may also do what was asked: it must survive, and write nowhere else."""
+    """Like `_bad`, for chains that a device may also serve: it must survive, and write nowhere else."""
     _by_hand(ring, descriptors)
     return ring.fate()
 
@@ -73,9 +74,9 @@ def test_loop(ring: Ring) -> None:
 
 @case("ILLEGAL-002")
 def test_long_loop(ring: Ring) -> None:
-    """A loop through all of the table but two entries is refused.  Source: virtio 1.3, 2.7.5."""
+    """A loop through the whole table except two entries is refused.  Source: virtio 1.3, 2.7.5."""
     out, back = _request(running(ring))
-    size = ring.split.size - 2  # the last two entries are for the sound request behind it
+    size = ring.split.size - 2  # the last two entries are for the valid request that follows
     _bad(
         ring,
         [
@@ -89,7 +90,7 @@ def test_long_loop(ring: Ring) -> None:
 @pytest.mark.parametrize("beyond", [0, 1, 30000])
 @case("ILLEGAL-003")
 def test_head_out_of_range(ring: Ring, beyond: int) -> None:
-    """A head that the table does not have is refused.  Source: virtio 1.3, 2.7.6 (indices of descriptors)."""
+    """A head beyond the end of the table is refused.  Source: virtio 1.3, 2.7.6 (indices of descriptors)."""
     running(ring)
     _publish(ring, ring.split.size + beyond)
     ring.refused()
@@ -98,7 +99,7 @@ def test_head_out_of_range(ring: Ring, beyond: int) -> None:
 @pytest.mark.parametrize("beyond", [0, 1, 60000])
 @case("ILLEGAL-004")
 def test_next_out_of_range(ring: Ring, beyond: int) -> None:
-    """A `next` that the table does not have is refused.  Source: virtio 1.3, 2.7.5 (next: index within the table)."""
+    """A `next` beyond the end of the table is refused.  Source: virtio 1.3, 2.7.5 (next: index within the table)."""
     out, back = _request(running(ring))
     _bad(ring, [Descriptor(out.address, out.length, DESC_NEXT, ring.split.size + beyond)], back)
 
@@ -117,8 +118,8 @@ def test_writable_before_readable(ring: Ring) -> None:
 
 @case("ILLEGAL-006")
 def test_nothing_writable(ring: Ring) -> None:
-    """A request without room for a reply is refused.  Source: intro(5): a request is answered by a message of at least
-    its header, for which there is no room; virtio 1.3, 2.1.2 (DEVICE_NEEDS_RESET)."""
+    """A request without room for a reply is refused.  Source: intro(5): every reply has at least a header, for which
+    there is no room; virtio 1.3, 2.1.2 (DEVICE_NEEDS_RESET)."""
     out, _ = _request(running(ring))
     _bad(ring, [Descriptor(out.address, out.length, 0, 0)])
 
@@ -134,8 +135,8 @@ def test_nothing_readable(ring: Ring) -> None:
 @pytest.mark.parametrize("which", ["readable", "writable", "both"])
 @case("ILLEGAL-008")
 def test_zero_length(ring: Ring, which: str) -> None:
-    """Descriptors of no length make no request and no room: the chain is refused.  Source: intro(5), a message begins
-    with size[4] type[1] tag[2], of which nothing is there, or has no room; virtio 1.3, 2.1.2."""
+    """Descriptors of length 0 hold no request and no room for a reply: the chain is refused.  Source: intro(5), a
+    message begins with size[4] type[1] tag[2], which is missing or has no room; virtio 1.3, 2.1.2."""
     out, back = _request(running(ring))
     _bad(
         ring,
@@ -153,7 +154,8 @@ def _request_at(out: Segment, back: Segment) -> list[Descriptor]:
 
 @case("ILLEGAL-009")
 def test_request_outside_memory(ring: Ring) -> None:
-    """A request where the guest has no memory is refused.  Source: virtio 1.3, 2.7.5 (addr: guest-physical address)."""
+    """A request at an address where the guest has no memory is refused.  Source: virtio 1.3, 2.7.5 (addr:
+    guest-physical address)."""
     out, back = _request(running(ring))
     _bad(ring, _request_at(out._replace(address=_OUTSIDE), back), back)
 
@@ -167,7 +169,8 @@ def test_request_across_the_end_of_memory(ring: Ring) -> None:
 
 @case("ILLEGAL-027")
 def test_reply_outside_memory(ring: Ring) -> None:
-    """Room for a reply where the guest has no memory, or beyond its end, does no harm.  Source: virtio 1.3, 2.7.5."""
+    """Room for a reply at an address without memory, or across the end of memory, does no harm.  Source: virtio 1.3,
+    2.7.5."""
     out, back = _request(running(ring))
     _harmless(ring, _request_at(out, back._replace(address=_OUTSIDE)))
     if ring.memory.end:
@@ -178,7 +181,8 @@ def test_reply_outside_memory(ring: Ring) -> None:
 
 @case("ILLEGAL-028", severity="varies")
 def test_reply_outside_memory_is_refused(ring: Ring) -> None:
-    """A reply is not reported as written where the guest has no memory.  Source: virtio 1.3, 2.7.5, 2.1.2."""
+    """A reply is not reported as written to an address where the guest has no memory.  Source: virtio 1.3, 2.7.5,
+    2.1.2."""
     out, back = _request(running(ring))
     _strictly(_harmless(ring, _request_at(out, back._replace(address=_OUTSIDE))))
 
@@ -250,7 +254,7 @@ def test_indirect_with_next_is_refused(ring: Ring) -> None:
 @pytest.mark.parametrize("length", [0, 1, 15, 17, 31, 33])
 @case("ILLEGAL-014")
 def test_indirect_size(ring: Ring, length: int) -> None:
-    """An indirect table of no bytes, or not of whole descriptors, is refused.  Source: virtio 1.3, 2.7.5.3 (a table of
+    """An indirect table whose length is 0 or not a multiple of 16 is refused.  Source: virtio 1.3, 2.7.5.3 (a table of
     len / 16 descriptors); QEMU hw/virtio/virtio.c (invalid size for indirect buffer table)."""
     running(ring, INDIRECT)
     table, back = _good_table(ring)
@@ -259,7 +263,8 @@ def test_indirect_size(ring: Ring, length: int) -> None:
 
 @case("ILLEGAL-015")
 def test_indirect_next_out_of_table(ring: Ring) -> None:
-    """A `next` beyond an indirect table's end is refused, memory there or not.  Source: virtio 1.3, 2.7.5.3.1."""
+    """A `next` beyond an indirect table's end is refused, whether there is memory or not.  Source: virtio 1.3,
+    2.7.5.3.1."""
     running(ring, INDIRECT)
     out, back = _request(ring)
     table = _table(
@@ -292,7 +297,7 @@ def test_indirect_table_outside_memory(ring: Ring) -> None:
 
 @case("ILLEGAL-018")
 def test_indirect_not_negotiated(ring: Ring) -> None:
-    """INDIRECT without VIRTIO_F_INDIRECT_DESC negotiated: refused, or harmlessly taken as if it were.
+    """INDIRECT without VIRTIO_F_INDIRECT_DESC negotiated is refused, or harmlessly handled as if it were negotiated.
     Source: virtio 1.3, 2.7.5.3.1 (the driver MUST NOT set it unless negotiated)."""
     running(ring, PLAIN)
     table, back = _good_table(ring)
@@ -342,7 +347,7 @@ def test_far_too_long_a_chain(ring: Ring) -> None:
 
 @case("ILLEGAL-021", severity="linux")
 def test_avail_index_jumps(ring: Ring) -> None:
-    """avail.idx never runs ahead of what was used by more than the queue's size: such a jump is refused, not processed.
+    """A jump of avail.idx by more than the queue's size is refused, not processed.
     Source: virtio 1.3, 2.7.6; Linux drivers/vhost/vhost.c (vhost_get_avail_idx: Invalid avail index change);
     rust-vmm virtio-queue (Error::InvalidAvailRingIndex)."""
     running(ring)
@@ -366,8 +371,8 @@ def test_avail_index_jumps(ring: Ring) -> None:
 
 @case("ILLEGAL-022")
 def test_head_twice_in_flight(ring: Ring) -> None:
-    """A head that is made available twice at once: refused, or answered twice; nothing else.  Source: virtio 1.3,
-    2.7.13.1 (the driver puts free entries of the table into a chain)."""
+    """A head that is made available twice at once is refused, or answered twice.  Source: virtio 1.3, 2.7.13.1 (the
+    driver puts free entries of the table into a chain)."""
     ring.start(PLAIN)
     ring.session()
     queue = ring.split
@@ -382,7 +387,7 @@ def test_head_twice_in_flight(ring: Ring) -> None:
 
 
 def _rings(ring: Ring, change: Callable[[Rings], Rings]) -> None:
-    """Start the queue with other addresses than the driver uses, and send a request on it."""
+    """Start the queue with addresses other than the driver's, and send a request on it."""
     ring.negotiate(PLAIN)
     queue = ring.start_queue(16)
     ring.device.reset()
@@ -399,7 +404,7 @@ def _rings(ring: Ring, change: Callable[[Rings], Rings]) -> None:
     except TargetDied:
         raise
     except Finding as finding:
-        # With rings elsewhere the used ring says anything; what counts is that the device lives.
+        # With the rings elsewhere the used ring may hold anything; only the device's survival counts.
         ring.note(str(finding))
         return
     ring.note(f"the device: {seen.kind}")
@@ -408,7 +413,7 @@ def _rings(ring: Ring, change: Callable[[Rings], Rings]) -> None:
 @pytest.mark.parametrize("part", ["descriptors", "driver", "device"])
 @case("ILLEGAL-023")
 def test_rings_unaligned(ring: Ring, part: str) -> None:
-    """A part of the rings that is not aligned does no harm.  Source: virtio 1.3, 2.7 (alignment of 16, 2 and 4)."""
+    """A ring area that is not aligned does no harm.  Source: virtio 1.3, 2.7 (alignment of 16, 2 and 4)."""
     if ring.device.legacy:
         raise Undrivable("a legacy queue is set as a page frame")
 
@@ -436,7 +441,7 @@ def test_rings_overlap(ring: Ring) -> None:
 @pytest.mark.parametrize("part", ["descriptors", "driver", "device"])
 @case("ILLEGAL-025")
 def test_rings_outside_memory(ring: Ring, part: str) -> None:
-    """A part of the rings where the guest has no memory does no harm.  Source: virtio 1.3, 4.1.4.3 (queue_desc,
+    """A ring area at an address where the guest has no memory does no harm.  Source: virtio 1.3, 4.1.4.3 (queue_desc,
     queue_driver, queue_device: physical addresses)."""
     if ring.device.legacy:
         raise Undrivable("a legacy queue is set as a page frame of 32 bits")
@@ -445,9 +450,9 @@ def test_rings_outside_memory(ring: Ring, part: str) -> None:
 
 @case("ILLEGAL-026")
 def test_others_in_flight(ring: Ring) -> None:
-    """Sound requests that were published before an illegal chain are answered, or the device asks for a reset; they
-    are not lost in silence.  Source: virtio 1.3, 2.1.2 (the device SHOULD set DEVICE_NEEDS_RESET when it enters an
-    error state)."""
+    """Valid requests that were published before an illegal chain are answered, or the device asks for a reset; they are
+    not lost silently.  Source: virtio 1.3, 2.1.2 (the device SHOULD set DEVICE_NEEDS_RESET when it enters an error
+    state)."""
     if ring.device.legacy:
         raise Undrivable("a legacy device has no bit to ask for a reset by: 2.1 has it since 1.0")
     running(ring)

@@ -1,4 +1,4 @@
-"""Random chains that no driver makes, shrunk to the smallest that does harm."""
+"""Random illegal chains, shrunk to the smallest that does harm."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def _attempt(ring: Ring, descriptors: list[tuple[int, int, int, int]], head: int
 
 @case("RANDOM-001", seconds=900)
 def test_random_invalid_chains(ring: Ring) -> None:
-    """Random descriptors, heads and jumps do no harm: the device lives, writes nowhere else, and a session works after
-    a reset.  A failing sequence is shrunk.  Source: virtio 1.3, 2.7.5, 2.1.2."""
+    """Random descriptors, heads and jumps do no harm: the device survives, writes nowhere else, and a session works
+    after a reset. A failing sequence is shrunk.  Source: virtio 1.3, 2.7.5, 2.1.2."""
     try:
         from hypothesis import HealthCheck, given, settings  # noqa: PLC0415 - not installed everywhere: a package for developers
         from hypothesis import strategies as st  # noqa: PLC0415 - as above

@@ -43,8 +43,8 @@ def test_requests_in_flight(ring: Ring, layout: int) -> None:
 
 @case("RESET-002")
 def test_nothing_is_written_after_a_reset(ring: Ring) -> None:
-    """Once a reset is done the device writes to no buffer of before.  Source: virtio 1.3, 2.4.1 (the device MUST NOT
-    consume buffers or notify), 3.3.1."""
+    """Once a reset is done the device does not write to any buffer from before it.  Source: virtio 1.3, 2.4.1 (the
+    device MUST NOT consume buffers or notify), 3.3.1."""
     running(ring)
     _flood(ring)
     ring.device.reset()
@@ -57,7 +57,7 @@ def test_nothing_is_written_after_a_reset(ring: Ring) -> None:
 
 @case("RESET-003")
 def test_session_is_gone(ring: Ring) -> None:
-    """A reset ends the 9P session: fids of before are unknown.  Source: virtio 1.3, 2.4; 9P2000 version(5)."""
+    """A reset ends the 9P session: its fids are unknown afterwards.  Source: virtio 1.3, 2.4; 9P2000 version(5)."""
     running(ring)
     ring.restart()
     ring.start()
@@ -68,7 +68,7 @@ def test_session_is_gone(ring: Ring) -> None:
 
 @case("RESET-004")
 def test_features_again(ring: Ring) -> None:
-    """After a reset other features may be negotiated, over and over.  Source: virtio 1.3, 2.4, 3.1.1."""
+    """After a reset other features may be negotiated, any number of times.  Source: virtio 1.3, 2.4, 3.1.1."""
     offered = ring.device.offered()
     for extra in (0, Feature.INDIRECT_DESC.mask, Feature.EVENT_IDX.mask, Feature.RING_PACKED.mask, 0):
         if extra & ~offered:
@@ -105,7 +105,7 @@ def test_driver_ok_without_features_ok(ring: Ring) -> None:
 
 @case("RESET-007")
 def test_queue_without_status(ring: Ring) -> None:
-    """A queue that is set up and kicked before DRIVER_OK is not harmful; after a reset all is as ever.
+    """A queue that is set up and kicked before DRIVER_OK does no harm; after a reset the device works as before.
     Source: virtio 1.3, 3.1.1 (the driver MUST NOT send notifications before DRIVER_OK), 2.1.2."""
     ring.negotiate(PLAIN)
     ring.start_queue()
@@ -127,7 +127,7 @@ def test_failed(ring: Ring) -> None:
 
 @case("RESET-009")
 def test_fifty_resets(ring: Ring) -> None:
-    """Resets in a row, a session on each, leave nothing behind that stops the next.  Source: virtio 1.3, 2.4."""
+    """Fifty resets in a row, each followed by a session, do not break the next one.  Source: virtio 1.3, 2.4."""
     for _ in range(scaled(50)):
         ring.restart()
         running(ring).serves()
@@ -136,7 +136,7 @@ def test_fifty_resets(ring: Ring) -> None:
 @both_layouts
 @case("RESET-010")
 def test_stopped_and_resumed(ring: Ring, layout: int) -> None:
-    """A queue that is stopped says how far it is, and goes on from there: nothing is served twice, nothing is left out.
+    """A queue that is stopped reports its position and resumes there: no request is served twice or skipped.
     Source: vhost-user protocol, VHOST_USER_GET_VRING_BASE and SET_VRING_BASE, by which a guest is stopped and migrated;
     virtio 1.3, 2.7.6."""
     device = ring.device

@@ -1,1 +1,1 @@
-"""Layer sequence: random calls in step on the share and on a model, shrunk to the shortest sequence that fails."""
+"""Layer sequence: the same random calls on the share and on a model, shrunk to the shortest sequence that fails."""

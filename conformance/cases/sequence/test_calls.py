@@ -1,4 +1,6 @@
-"""Random calls of one process on open files, directories, links and attributes, and of the host beside it."""
+"""Random calls of one process on files, directories, links and attributes, with and without concurrent changes by the
+host.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,8 @@ FRESH = ("none", "readahead")
     seconds=600,
 )
 def test_calls_with_the_host_beside(share: Share, seed: int) -> None:
-    """Whatever calls a process makes, and whatever names the host makes, moves and removes between them, each call
-    ends as POSIX and Linux's VFS allow, and inside and outside show the same tree: names, attributes, content, links.
+    """Whatever calls a process makes, and whatever names the host makes, moves and removes meanwhile, each call ends as
+    POSIX and Linux's VFS allow, and inside and outside show the same tree: names, attributes, content, links.
     Source: POSIX.1-2017, the page of each call; Linux fs/namei.c, fs/open.c; Ridge et al., SibylFS, SOSP 2015."""
     played(share, seed, outside=True)
 
@@ -45,8 +47,8 @@ def test_calls_with_the_host_beside(share: Share, seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 @case("CALLS-002", covers=[Twalk], cached_too=True, seconds=600)
 def test_calls_of_the_guest_alone(share: Share, seed: int) -> None:
-    """Whatever calls a process makes, in every cache mode, each ends as POSIX and Linux's VFS allow, and the tree that
-    the guest sees is the one that its calls have made.
+    """Whatever calls a process makes, in every cache mode, each ends as POSIX and Linux's VFS allow, and the guest sees
+    the tree that its calls have made.
     Source: POSIX.1-2017, the page of each call; Linux fs/namei.c, fs/open.c; Ridge et al., SibylFS, SOSP 2015."""
     played(share, 100 + seed, outside=False)
 
@@ -54,15 +56,15 @@ def test_calls_of_the_guest_alone(share: Share, seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS[:2])
 @case("CALLS-003", covers=[Twalk, Tlock, Tread], caches=FRESH, seconds=600)
 def test_calls_of_two_processes_with_the_host_beside(share: Share, seed: int) -> None:
-    """Whatever calls two processes of the guest make on the same files, their record locks and mappings included,
-    and whatever the host does to names between them, each call ends as POSIX and Linux's VFS allow, and inside and
-    outside show the same tree.
+    """Whatever calls two processes of the guest make on the same files, their record locks and mappings included, and
+    whatever the host does to names meanwhile, each call ends as POSIX and Linux's VFS allow, and inside and outside
+    show the same tree.
     Source: POSIX.1-2017, the page of each call, fcntl (F_SETLK) and mmap; Ridge et al., SibylFS, SOSP 2015."""
     played(share, 200 + seed, outside=True, together=True)
 
 
 def played(share: Share, seed: int, *, outside: bool, together: bool = False) -> None:
-    """Play random sequences; declared deviations and the shortest sequence that is not allowed are the findings."""
+    """Play random sequences. Findings are declared deviations and the shortest sequence that is not allowed."""
     player = Player(share, outside=outside, together=together)
     found = player.search(seed, examples=EXAMPLES, steps=STEPS)
     report_all([*player.deviations.values(), *([found] if found is not None else [])])

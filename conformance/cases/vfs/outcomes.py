@@ -1,8 +1,8 @@
-"""What a call came to, as a value: for requirements of the form "the guest gets what the host gives".
+"""The result of a call, as a value: for requirements of the form "the guest gets what the host gives".
 
-Two kinds of requirement need more than "this value" or "this errno": limits that belong to the exported file
-system (the largest offset), where inside must show what outside shows; and calls that 9P2000.L has no message
-for, which either work in full or fail with the kernel's errno and change nothing.
+Two kinds of requirement need more than "this value" or "this errno": limits of the exported file system (the largest
+offset), where inside must show what outside shows; and calls for which 9P2000.L has no message, which either work fully
+or fail with the kernel's errno and change nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def outcome(vantage: Vantage, op: str, *args: Any, **kw: Any) -> Outcome:
-    """Make the call and say what it came to; hangs and the suite's own errors are raised as ever."""
+    """Make the call and return its value or errno; hangs and the suite's own errors are raised as usual."""
     try:
         return Outcome(value=vantage.perform(op, *args, **kw))
     except OSError as e:
@@ -57,9 +57,9 @@ def works_or(vantage: Vantage, allowed: tuple[int, ...], op: str, *args: Any, **
 
 
 def must_answer(vantage: Vantage, what: str, calls: Sequence[tuple[str, Sequence[Any], int]]) -> None:
-    """Each call (op, args, errno or 0) comes to just that. All are made in one round trip; opened files are closed.
+    """Each call (op, args, errno or 0) has that result. All are made in one round trip; opened files are closed.
 
-    `what` says by whom and of what: "by the group on mode 0o640".
+    `what` names the caller and the object: "by the group on mode 0o640".
     """
     seen = vantage.attempts([(op, list(args)) for op, args, _ in calls])
     for (op, args, wanted), got in zip(calls, seen, strict=True):
@@ -68,7 +68,7 @@ def must_answer(vantage: Vantage, what: str, calls: Sequence[tuple[str, Sequence
 
 
 def plain(seen: Mapping[str, Any], *, but: Collection[str] = ()) -> dict[str, Any]:
-    """A stat or statx result by names without their prefix, as `checks.fields` takes them; those of `but` left out."""
+    """A stat or statx result by names without their prefix, as `checks.fields` takes them, without those in `but`."""
     named = {name.removeprefix("stx_").removeprefix("st_"): value for name, value in seen.items()}
     return {name: value for name, value in named.items() if name not in but}
 
@@ -78,8 +78,8 @@ def has_pattern(
 ) -> bool:
     """The file (a path, or a descriptor) holds `length` bytes of the agent's pattern `seed`, and no more.
 
-    With `offset` these bytes stand there in the descriptor's file, and others may follow. What is wrong is looked at
-    more closely: the finding names the first byte that differs.
+    With `offset` the descriptor's file holds these bytes there, and others may follow. The finding names the first byte
+    that differs.
     """
     if isinstance(file, str):
         hashed = vantage.hash_file(file)
@@ -109,8 +109,8 @@ def settled_times(share: Share, path: str) -> None:
 
 
 def earlier_errors_reported(share: Share) -> None:
-    """Let syncfs(2) report now what earlier cases could not write home: Linux reports it once, to who opens
-    something of the file system after it (fs/sync.c, errseq_sample in lib/errseq.c).
+    """Let syncfs(2) report now what earlier cases could not write back: Linux reports it once, to the next who opens a
+    file of that file system (fs/sync.c, errseq_sample in lib/errseq.c).
     """
     with suppress(OSError):
         share.inside.syncfs(share.inside.open(".", os.O_RDONLY | os.O_DIRECTORY))

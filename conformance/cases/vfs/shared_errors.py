@@ -1,6 +1,6 @@
 """Errors that every call which takes a path has in common, written once.
 
-A family declares its calls as `Operation`s and spends one case on each of the checks here:
+A family declares its calls as `Operation`s and has one case for each of the checks here:
 
     CHMOD = Operation("chmod", lambda v, path: v.chmod(path, 0o600))
 
@@ -10,7 +10,7 @@ A family declares its calls as `Operation`s and spends one case on each of the c
         \"\"\"...  Source: ...\"\"\"
         refuses_bad_paths(share, operation)
 
-Every check tries all its situations; each that went wrong is a finding of its own.
+Every check tries all its situations; each failure is a finding of its own.
 """
 
 from __future__ import annotations
@@ -34,10 +34,8 @@ USER = 1001
 class Operation:
     """A call as a function of one of its paths.
 
-    `needs` is what must stand at the path for the call to work; `before` makes what else it needs
-    (the other path of rename(2)); `bad` names situations of `refuses_bad_paths` in which this
-    call's errno is another one, with that errno.
-    """
+    `needs` is what must exist at the path for the call to work; `before` makes whatever else it needs (the other path
+    of rename(2)); `bad` maps situations of `refuses_bad_paths` in which this call has another errno to that errno."""
 
     name: str
     call: Callable[[Any, str], Any]
@@ -88,8 +86,8 @@ def refuses_bad_paths(share: Share, operation: Operation) -> None:
 
 
 def refuses_taken_names(share: Share, operation: Operation) -> None:
-    """The call, which makes a new name, fails with EEXIST for a name that is taken by anything, "." and ".."
-    included; also through a trailing slash where that is a directory."""
+    """The call, which makes a new name, fails with EEXIST for a name that is taken, including "." and ".."; also with a
+    trailing slash where the name is a directory."""
     with share.without_comparison():
         share.outside.mkdir("directory")
         share.outside.create("file")
@@ -113,8 +111,8 @@ def refuses_without_write_permission(share: Share, operation: Operation) -> None
 
 
 def refuses_in_sticky_directory(share: Share, operation: Operation) -> None:
-    """The call takes a name away, and fails with EPERM in a sticky directory for a user who owns neither the
-    directory nor what the name stands for; the owner of the file may."""
+    """The call removes a name. In a sticky directory it fails with EPERM for a user who owns neither the directory nor
+    the file; the file's owner may."""
     share.inside.mkdir("sticky")
     share.inside.chmod("sticky", 0o1777)
     make(share, operation.needs, "sticky/x", owner=USER + 1)
@@ -127,7 +125,7 @@ def refuses_in_sticky_directory(share: Share, operation: Operation) -> None:
 
 
 def make(share: Share, kind: Kind, path: str, owner: int | None = None) -> None:
-    """Put a file, directory or symbolic link at `path`, mode 0777 (0666), or see to it that nothing is there."""
+    """Put a file, directory or symbolic link at `path`, mode 0777 (0666), or ensure that nothing is there."""
     if kind == "nothing":
         return
     if kind == "symlink":
@@ -143,17 +141,18 @@ def make(share: Share, kind: Kind, path: str, owner: int | None = None) -> None:
 
 
 def own_source(share: Share) -> None:
-    """A file "source" of the ordinary user's, for calls with two paths."""
+    """A file "source" that belongs to the ordinary user, for calls with two paths."""
     make(share, "file", "source", owner=USER)
 
 
 def own_source_directory(share: Share) -> None:
-    """A directory "source" of the ordinary user's, for calls with two paths."""
+    """A directory "source" that belongs to the ordinary user, for calls with two paths."""
     make(share, "directory", "source", owner=USER)
 
 
 def _refuses(share: Share, operation: Operation, tries: list[tuple[str, Vantage, str, int]], look: str = ".") -> None:
-    """Make each try, and report what went wrong; then everything in `look` must be as before, on both sides."""
+    """Make each attempt and report what went wrong; afterwards everything in `look` must be as before, on both
+    sides."""
     before = _tree(share, look)
     exceptions = dict(operation.bad)
     with share.without_comparison():  # everything is compared at the end

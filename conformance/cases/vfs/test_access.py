@@ -1,4 +1,4 @@
-"""access(2), faccessat2(2): the answer is the one that the call itself would get, for every user."""
+"""access(2), faccessat2(2): they predict what open(2) and other calls would get, for every user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODES = (0o000, 0o421, 0o142, 0o214, 0o750, 0o057, 0o707)
 
 
 def granted(vantage: Vantage, path: str, **kw: Any) -> str:
-    """What access(2) grants, as "rwx" with "-" for what it does not; another errno than EACCES is raised."""
+    """What access(2) grants, as "rwx" with "-" for what it refuses; an errno other than EACCES is raised."""
     answers = ""
     for letter, wanted in LETTERS.items():
         try:
@@ -35,7 +35,7 @@ def granted(vantage: Vantage, path: str, **kw: Any) -> str:
 
 
 def grants(vantage: Vantage, path: str, bits: int, when: str) -> None:
-    """access(2) grants just those of R_OK, W_OK and X_OK; `when` says who asks and what was done before."""
+    """access(2) grants exactly those of R_OK, W_OK and X_OK; `when` says who asks and what was done before."""
     expected = "".join(letter if bits & wanted else "-" for letter, wanted in LETTERS.items())
     equal(f"what access(2) grants {when} on {path!r}", granted(vantage, path), expected)
 
@@ -78,7 +78,7 @@ def test_root_needs_an_execute_bit_for_files_only(share: Share) -> None:
 
 @case("ACCESS-003", needs=["guest-root"])
 def test_combined_modes(share: Share) -> None:
-    """Several modes asked at once are granted only if each is.
+    """Several modes in one call are granted only if each is.
     Source: access(2): "any bit" that is denied."""
     share.inside.create("fred")
     share.inside.chmod("fred", 0o005)
@@ -186,7 +186,7 @@ def test_the_hosts_change_of_mode_counts_at_once(share: Share) -> None:
 
 @case("ACCESS-010", needs=["guest-root"])
 def test_directories(share: Share) -> None:
-    """Of a directory R_OK is listing, W_OK making entries, X_OK searching, each alone.
+    """For a directory R_OK means listing, W_OK making entries, X_OK searching, each independently.
     Source: access(2); inode(7)."""
     share.inside.mkdir("d")
     share.inside.create("d/fred")

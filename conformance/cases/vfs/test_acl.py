@@ -15,7 +15,7 @@ BOB_RW = acl(6, 4, 0, Entry("user", 6, 1001), mask=6)
 
 
 def acls_are(share: Share, path: str, **expected: bytes) -> None:
-    """The file has just these ACLs (access, default), the same on both sides; findings show their entries."""
+    """The file has exactly these ACLs (access, default), the same on both sides; findings show their entries."""
     seen = share.same(share.xattrs(path, "system.posix_acl_"))
     for kind, name in (("access", ACCESS), ("default", DEFAULT)):
         shown = [None if raw is None else decode(raw) for raw in (seen.get(name), expected.get(kind))]
@@ -42,7 +42,7 @@ def test_an_acl_is_kept(share: Share) -> None:
 
 @case("ACL-002", covers=[Txattrcreate], needs=["acl", "guest-root"], mount="posixacl")
 def test_a_named_user_is_let_in(share: Share) -> None:
-    """A named user gets what his entry and the mask give, another user what other has.
+    """A named user gets what the user's entry and the mask grant, another user what `other` grants.
     Source: acl(5), access check algorithm."""
     share.inside.create("fred", b"secret", 0o600)
     share.inside.setxattr("fred", ACCESS, BOB_RW)
@@ -57,7 +57,7 @@ def test_a_named_user_is_let_in(share: Share) -> None:
 
 @case("ACL-003", covers=[Txattrcreate], needs=["acl", "guest-root"], mount="posixacl")
 def test_a_named_user_may_be_shut_out(share: Share) -> None:
-    """A named user without permission is refused though other may; so is a named group's member.
+    """A named user without permission is refused even if `other` has it; so is a member of a named group.
     Source: acl(5), access check algorithm: the first entry that matches decides."""
     share.inside.create("fred", b"open", 0o644)
     share.inside.setxattr("fred", ACCESS, acl(6, 4, 4, Entry("user", 0, 1001), Entry("group", 0, 5000), mask=7))
@@ -68,7 +68,7 @@ def test_a_named_user_may_be_shut_out(share: Share) -> None:
 
 @case("ACL-004", covers=[Txattrcreate], needs=["acl", "guest-root"], mount="posixacl")
 def test_a_named_group_is_let_in(share: Share) -> None:
-    """A member of a named group, by his own or a supplementary group, gets what the entry gives.
+    """A member of a named group, by the primary or a supplementary group, gets what the entry grants.
     Source: acl(5), access check algorithm."""
     share.inside.create("fred", b"team", 0o600)
     share.inside.setxattr("fred", ACCESS, acl(6, 0, 0, Entry("group", 4, 5000), mask=4))
@@ -81,7 +81,7 @@ def test_a_named_group_is_let_in(share: Share) -> None:
 
 @case("ACL-005", covers=[Tsetattr], needs=["acl"], mount="posixacl", cached_too=True)
 def test_chmod_changes_the_mask(share: Share) -> None:
-    """chmod(2) of a file with an ACL sets the owner's, the mask's and other's entries, and no named one.
+    """chmod(2) of a file with an ACL sets the entries for owner, mask and other, and no named one.
     Source: acl(5); fs/9p/acl.c v9fs_acl_chmod."""
     share.inside.create("fred", b"", 0o600)
     share.inside.setxattr("fred", ACCESS, BOB_RW)
@@ -92,8 +92,8 @@ def test_chmod_changes_the_mask(share: Share) -> None:
 
 @case("ACL-006", covers=[Tlcreate, Txattrcreate], needs=["acl"], mount="posixacl", cached_too=True)
 def test_files_inherit_the_default_acl(share: Share) -> None:
-    """A file made in a directory with a default ACL gets it as its access ACL, cut to the mode asked; umask
-    is not applied.
+    """A file made in a directory with a default ACL gets it as its access ACL, limited by the requested mode; umask is
+    not applied.
     Source: acl(5), object creation and default ACLs; fs/9p/acl.c v9fs_acl_mode."""
     share.inside.mkdir("d", 0o755)
     share.inside.setxattr("d", DEFAULT, acl(7, 5, 0, Entry("user", 7, 1001), mask=7))
@@ -165,7 +165,7 @@ def test_a_file_has_no_default_acl(share: Share) -> None:
     caches=UNCACHED,
 )
 def test_the_hosts_acl_is_seen_and_enforced(share: Share) -> None:
-    """An ACL that the host set is read inside and decides who may open the file.
+    """An ACL that the host set is visible inside and decides who may open the file.
     Source: fs/9p/acl.c v9fs_get_acl; acl(5)."""
     share.outside.create("fred", b"secret", 0o600)
     share.outside.setxattr("fred", ACCESS, BOB_RW)
@@ -176,7 +176,7 @@ def test_the_hosts_acl_is_seen_and_enforced(share: Share) -> None:
 
 @case("ACL-012", needs=["acl", "guest-root"], mount="posixacl")
 def test_only_the_owner_sets_acls(share: Share) -> None:
-    """One who may write a file but does not own it may not change its ACL: EPERM.
+    """A user who may write a file but does not own it may not change its ACL: EPERM.
     Source: acl(5), setfacl(1); fs/posix_acl.c inode_owner_or_capable."""
     share.inside.create("fred", b"", 0o600)
     share.inside.setxattr("fred", ACCESS, BOB_RW)
@@ -188,7 +188,7 @@ def test_only_the_owner_sets_acls(share: Share) -> None:
 
 @case("ACL-013", covers=[Txattrcreate], needs=["acl"], mount="posixacl")
 def test_an_acl_that_says_no_more_than_the_mode(share: Share) -> None:
-    """An ACL of the three basic entries alone sets the mode bits and leaves no ACL behind.
+    """Setting an ACL of only the three basic entries sets the mode bits and stores no ACL.
     Source: acl(5): a minimal ACL is equivalent to the permission bits; fs/posix_acl.c
     posix_acl_update_mode."""
     share.inside.create("fred", b"", 0o600)

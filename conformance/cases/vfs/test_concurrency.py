@@ -1,4 +1,4 @@
-"""Several processes at once on one file or directory: in the guest, and guest against host."""
+"""Several processes at once on one file or directory: in the guest, and in guest and host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rivals(share: Share, where: str) -> list[Vantage]:
 
 
 def pace(share: Share, guest: Vantage, where: str) -> float:
-    """Seconds that the rival waits after each name: a host is much faster than a guest, and would win every
+    """Seconds that the rival waits after each name: a host is much faster than a guest, and would otherwise win every
     race."""
     if where == "inside" or share.on_control:
         return 0.0
@@ -47,7 +47,7 @@ def in_order(what: str, data: bytes, tags: tuple[str, ...], count: int) -> None:
 
 @case("CONC-001", covers=[Twrite], cached_too=True, about="agreement")
 def test_append_from_two_processes(share: Share) -> None:
-    """Two processes of the guest that append to one file lose and mix no record.
+    """Two processes of the guest append to one file without losing or mixing records.
     Source: open(2) "O_APPEND"; POSIX write: "no intervening file modification operation shall occur between
     changing the file offset and the write operation"."""
     share.inside.create("log", b"", 0o666)
@@ -62,7 +62,7 @@ def test_append_from_two_processes(share: Share) -> None:
 
 @case("CONC-002", covers=[Twrite], caches=UNCACHED, about="agreement")
 def test_append_from_guest_and_host(share: Share) -> None:
-    """The guest and a process of the host that append to one file lose and mix no record.
+    """The guest and a process of the host append to one file without losing or mixing records.
     Source: open(2) "O_APPEND"; P9_DOTL_APPEND of Tlopen makes the server's write append atomically."""
     share.outside.create("log", b"", 0o666)
     calls = [v.start.append_records("log", t, 100) for v, t in zip(rivals(share, "outside"), "AB", strict=True)]
@@ -109,8 +109,8 @@ def test_rename_storm(share: Share, where: str) -> None:
 
 @case("CONC-005", covers=[Trenameat], caches=FRESH)
 def test_reading_while_replaced_by_rename(share: Share) -> None:
-    """A reader that opens a name which is replaced by rename(2) all the time gets a whole old or a whole
-    new file, never none and never a mixture.
+    """A reader that opens a name while rename(2) keeps replacing it always gets either the whole old or the whole new
+    file.
     Source: POSIX rename: "a link named new shall remain visible to other threads throughout the
     renaming"."""
     share.inside.create("fred", b"0" * 6000)
@@ -125,8 +125,8 @@ def test_reading_while_replaced_by_rename(share: Share) -> None:
 @case("CONC-006", covers=[Tlcreate], caches=FRESH)
 @pytest.mark.parametrize("where", ["inside", "outside"])
 def test_create_and_unlink_against_each_other(share: Share, where: str) -> None:
-    """While one process creates and another removes the same names, every call succeeds or finds the name
-    there or gone, and nothing is left in the end but what the directory shows on both sides.
+    """While one process creates and another removes the same names, every call succeeds or fails with EEXIST or ENOENT;
+    in the end both sides list the same names.
     Source: POSIX open, unlink; open(2) EEXIST; unlink(2) ENOENT. Where the host removes, open(2) in the
     guest may give ENOENT for a file that it made: Linux fs/9p/vfs_inode_dotl.c walks to the new name after
     Tlcreate."""
@@ -147,7 +147,7 @@ def test_create_and_unlink_against_each_other(share: Share, where: str) -> None:
 
 @case("CONC-007", covers=[Tread, Twrite], caches=UNCACHED, about="agreement")
 def test_disjoint_writers(share: Share) -> None:
-    """Two processes, one inside and one on the host, that write every other block of one file leave it whole.
+    """Two processes, one inside and one on the host, that write alternate blocks of one file leave every block intact.
     Source: POSIX write: bytes at other offsets are not touched."""
     share.outside.create("fred", b"", 0o666)
     inside, outside = rivals(share, "outside")
@@ -163,8 +163,7 @@ def test_disjoint_writers(share: Share) -> None:
 
 @case("CONC-008", covers=[Tlcreate], caches=FRESH, seconds=120.0)
 def test_processes_fill_one_directory(share: Share) -> None:
-    """Four processes that create files of their own in one directory all find them, and both sides list
-    them all.
+    """Four processes create files of their own in one directory: all find theirs, and both sides list them all.
     Source: POSIX open, readdir."""
     makers = [share.inside.spawn(f"maker{i}") for i in range(4)]
     share.inside.mkdir("dir", 0o777)
@@ -182,7 +181,7 @@ def test_processes_fill_one_directory(share: Share) -> None:
 
 @case("CONC-009", covers=[Tread])
 def test_calls_overtake_a_blocked_one(share: Share) -> None:
-    """While one process waits for the other end of a fifo on the share, others go on working there.
+    """While one process waits for the other end of a fifo on the share, other processes can work there.
     Source: fifo(7): only the opener waits."""
     share.outside.mkfifo("pipe")
     waiter, other = rivals(share, "inside")

@@ -1,5 +1,6 @@
-"""copy_file_range(2), sendfile(2), splice(2): the kernel moves bytes between descriptors; each offset and each bad pair
-of descriptors as its manual says."""
+"""copy_file_range(2), sendfile(2), splice(2): the kernel moves bytes between descriptors. Offsets and bad descriptors
+are handled as the manual says.
+"""
 
 from __future__ import annotations
 
@@ -75,8 +76,7 @@ def test_copy_file_range_at_the_end(share: Share) -> None:
 
 @case("COPY-004", covers=[Twrite])
 def test_copy_file_range_within_one_file(share: Share) -> None:
-    """copy_file_range(2) within one file copies where the ranges do not overlap and fails with EINVAL where
-    they do.
+    """copy_file_range(2) within one file works where the ranges do not overlap and fails with EINVAL where they do.
     Source: copy_file_range(2) EINVAL "fd_in and fd_out refer to the same file and ... ranges overlap"."""
     share.inside.create("fred", DIGITS)
     fd = share.inside.open("fred", os.O_RDWR)

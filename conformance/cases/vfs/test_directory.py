@@ -56,8 +56,8 @@ def test_mkdir_drops_setid_bits_of_its_mode(share: Share, bits: int) -> None:
 
 @case("DIRECTORY-003", covers=[Tmkdir], cached_too=True)
 def test_mkdir_in_a_setgid_directory(share: Share) -> None:
-    """A directory made in a set-group-ID directory takes its group and the bit, for root and for a user, and
-    so does one made in that.
+    """A directory made in a set-group-ID directory takes its group and the bit, for root and for a user; so does a
+    directory made inside it.
     Source: mkdir(2) "If the directory ... has the set-group-ID bit set ... the new directory will inherit the
     group ownership from its parent; ... likewise the set-group-ID bit"; 9P2000.L Tmkdir gid."""
     share.inside.mkdir("project")
@@ -127,7 +127,7 @@ def test_mkdir_of_a_name_removed_outside(share: Share) -> None:
 
 @case("DIRECTORY-008", covers=[Tmkdir], caches=FRESH)
 def test_directories_made_and_removed_outside(share: Share) -> None:
-    """A directory that the host makes is there inside, with what is in it, and gone when the host removes it.
+    """A directory that the host makes appears inside with its content, and disappears when the host removes it.
     Source: Linux Documentation/filesystems/9p.rst: with cache=none
     the guest keeps no names."""
     share.inside.refuses(ENOENT).stat("dir")
@@ -220,7 +220,7 @@ def test_rmdir_of_a_directory_the_host_put_a_file_into(share: Share) -> None:
 @pytest.mark.parametrize("kind", ["file", "link-to-directory", "dangling", "fifo"])
 def test_rmdir_of_what_is_no_directory(share: Share, kind: str) -> None:
     """rmdir(2) of anything but a directory fails with ENOTDIR; a symbolic link is not followed, not even with a
-    slash behind it.
+    trailing slash.
     Source: rmdir(2) ENOTDIR; POSIX rmdir: "If path names a symbolic link, then rmdir() shall fail"."""
     share.inside.mkdir("dir")
     if kind == "fifo":
@@ -249,8 +249,8 @@ def test_rmdir_of_dot_and_dotdot(share: Share) -> None:
 
 @case("DIRECTORY-016", covers=[Tunlinkat])
 def test_rmdir_of_the_working_directory(share: Share) -> None:
-    """A process's working directory, or one that it has open, can be removed; nothing is in it then:
-    getcwd(2) and new names in it fail with ENOENT.
+    """A directory that is a process's working directory, or open, can be removed; afterwards getcwd(2) and new names in
+    it fail with ENOENT.
     Source: POSIX rmdir: "If the directory is ... the current working directory of any process, it is unspecified
     whether the function succeeds"; Linux removes it: getcwd(2) ENOENT "has been unlinked"."""
     share.inside.mkdir("dir")
@@ -288,7 +288,7 @@ def test_rmdir_and_rename_of_a_mount_point(share: Share) -> None:
 
 @case("DIRECTORY-018", covers=[Tmkdir, Tunlinkat])
 def test_rmdir_by_who_may_write_the_parent(share: Share) -> None:
-    """Who may write the parent may remove an empty directory there that he may neither read nor write.
+    """A user who may write the parent may remove an empty directory in it that the user can neither read nor write.
     Source: POSIX rmdir; path_resolution(7): removing needs write permission on the parent only."""
     share.inside.mkdir("parent")
     share.inside.chmod("parent", 0o777)
@@ -300,7 +300,7 @@ def test_rmdir_by_who_may_write_the_parent(share: Share) -> None:
 
 @case("DIRECTORY-019", covers=[Tmkdir, Tunlinkat], cached_too=True)
 def test_a_name_used_again_is_a_new_directory(share: Share) -> None:
-    """A directory made where one was removed is empty and has its own mode.
+    """A directory made under the name of a removed one is empty and has its own mode.
     Source: POSIX mkdir; a server or client that keeps what it knew by path shows the old one."""
     share.inside.mkdir("dir", 0o700)
     share.inside.create("dir/fred", b"abc")
@@ -315,8 +315,8 @@ def test_a_name_used_again_is_a_new_directory(share: Share) -> None:
 @case("DIRECTORY-101", about="agreement")
 @for_each(MKDIR, RMDIR)
 def test_path_errors(share: Share, operation: Operation) -> None:
-    """mkdir(2) and rmdir(2) fail with the errno of path resolution where the path leads nowhere, and change
-    nothing.  Source: mkdir(2), rmdir(2): EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR; path_resolution(7)."""
+    """mkdir(2) and rmdir(2) fail with the errno of path resolution for bad paths, and change nothing.  Source:
+    mkdir(2), rmdir(2): EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR; path_resolution(7)."""
     refuses_bad_paths(share, operation)
 
 
@@ -339,6 +339,6 @@ def test_write_permission(share: Share, operation: Operation) -> None:
 @case("DIRECTORY-104", about="agreement")
 @for_each(RMDIR)
 def test_sticky_parent(share: Share, operation: Operation) -> None:
-    """rmdir(2) of another user's directory in a sticky one fails with EPERM; one's own goes.
+    """rmdir(2) of another user's directory in a sticky one fails with EPERM; a user's own can be removed.
     Source: rmdir(2) EPERM "the directory ... has the sticky bit (S_ISVTX) set"."""
     refuses_in_sticky_directory(share, operation)

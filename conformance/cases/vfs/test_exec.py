@@ -1,4 +1,6 @@
-"""execve(2) of programs and scripts on the share, libraries mapped from it, set-user-ID programs, busy texts."""
+"""execve(2) of programs and scripts on the share, libraries mapped from it, set-user-ID programs, busy program
+files.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def place(share: Share, program: str, name: str, mode: int = EXECUTABLE) -> None
 
 
 def runs(what: str, vantage: Vantage, argv: list[str], output: bytes, *, status: int = 0, **kw: Any) -> None:
-    """The program runs, ends with this exit status and writes just this output, and no errors."""
+    """The program runs, ends with this exit status, writes exactly this output, and nothing to standard error."""
     done = vantage.run(argv, **kw)
     equal(f"exit status of {what} (errors: {done['stderr'][:200]!r})", done["status"], status)
     equal(f"output of {what}", done["stdout"], output, code="content")
@@ -46,7 +48,7 @@ def runs(what: str, vantage: Vantage, argv: list[str], output: bytes, *, status:
 
 @case("EXEC-001", covers=[Tlopen, Tread], cached_too=True, about="agreement")
 def test_program_runs(share: Share) -> None:
-    """A program copied onto the share runs from there as from its own place, twice.
+    """A program copied onto the share runs from there as from its original place, twice.
     Source: execve(2); known defects: UTM#5997 (SIGSEGV of programs on the share)."""
     place(share, "cat", "cat")
     for text in (b"first", b"second " * 20_000):
@@ -74,7 +76,7 @@ def test_script_runs(share: Share, way: str) -> None:
 
 @case("EXEC-004", covers=[Tlopen], caches=FRESH)
 def test_script_changed_outside(share: Share) -> None:
-    """A script that the host has changed runs as it now is.  Source: execve(2); POSIX execve."""
+    """A script that the host has changed runs with its new content.  Source: execve(2); POSIX execve."""
     share.outside.create("script", b"#!/bin/sh\necho old\n", EXECUTABLE)
     runs("the script", share.inside, ["./script"], b"old\n")
     share.outside.overwrite("script", b"#!/bin/sh\necho new and longer\n")
@@ -83,8 +85,8 @@ def test_script_changed_outside(share: Share) -> None:
 
 @case("EXEC-005")
 def test_no_execute_permission(share: Share) -> None:
-    """A file that nobody may execute is refused to root as well with EACCES, and one that only its owner
-    may is to others.
+    """execve(2) of a file without any execute bit fails with EACCES, even for root; of one that only its owner may
+    execute it fails for others.
     Source: execve(2) EACCES; POSIX execve; path_resolution(7): root needs one execute bit."""
     share.inside.create("script", b"#!/bin/sh\necho hello\n", 0o644)
     bob = share.inside.spawn("bob", uid=1001)
@@ -114,7 +116,7 @@ def test_what_is_no_program(share: Share) -> None:
 
 @case("EXEC-007", about="agreement")
 def test_running_program_cannot_be_written(share: Share) -> None:
-    """A program that runs cannot be opened for writing or truncated: ETXTBSY; when it has ended, it can.
+    """While a program runs, its file cannot be opened for writing or truncated (ETXTBSY); afterwards it can.
     Source: open(2) ETXTBSY; truncate(2) ETXTBSY."""
     place(share, "sleep", "sleep")
     runner = share.inside.spawn("runner")
@@ -128,8 +130,8 @@ def test_running_program_cannot_be_written(share: Share) -> None:
 
 @case("EXEC-008", about="agreement")
 def test_program_open_for_writing_cannot_run(share: Share) -> None:
-    """execve(2) of a file that is open for writing fails with ETXTBSY (Linux 6.11 and 6.12 alone run it);
-    when it is closed, it runs.
+    """execve(2) of a file that is open for writing fails with ETXTBSY (only Linux 6.11 and 6.12 run it); once the file
+    is closed, it runs.
     Source: execve(2) ETXTBSY; Linux 2a010c412853 (6.11) dropped the refusal, 3b832035387f (6.13) brought it
     back."""
     place(share, "true", "true")
@@ -162,7 +164,7 @@ def test_set_user_id_program(share: Share) -> None:
 
 @case("EXEC-010", covers=[Tread], cached_too=True)
 def test_library_is_mapped_from_the_share(share: Share) -> None:
-    """The dynamic loader maps a library that lies on the share, and the program that uses it runs.
+    """The dynamic loader maps a library from the share, and the program that uses it runs.
     Source: ld.so(8) LD_PRELOAD; mmap(2) MAP_PRIVATE with PROT_EXEC."""
     library = share.inside.loaded_library()
     if library is None:
@@ -200,7 +202,7 @@ def test_no_search_permission(share: Share) -> None:
 
 @case("EXEC-013", about="agreement")
 def test_executable_only(share: Share) -> None:
-    """A user may run a program that he may execute and not read (mode 0711), and still not read it.
+    """A user can run a program with execute but no read permission (mode 0711), and still cannot read it.
     Source: POSIX execve: execute permission is all that is asked for; path_resolution(7)."""
     place(share, "true", "true", 0o711)
     bob = share.inside.spawn("bob", uid=1001)
@@ -210,8 +212,8 @@ def test_executable_only(share: Share) -> None:
 
 @case("EXEC-014", about="agreement")
 def test_truncated_program(share: Share) -> None:
-    """A program cut short is refused with ENOEXEC (EACCES, ENOENT or ELIBBAD by what is missing) or dies of
-    a signal; the guest goes on.
+    """A truncated program is refused with ENOEXEC (or EACCES, ENOENT, ELIBBAD, depending on what is missing) or dies of
+    a signal; the guest keeps working.
     Source: execve(2) ENOEXEC, ELIBBAD; Linux fs/binfmt_elf.c."""
     place(share, "true", "true")
     share.inside.truncate("true", 100)

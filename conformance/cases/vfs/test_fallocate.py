@@ -1,4 +1,4 @@
-"""fallocate(2) and posix_fallocate(3). 9P2000.L has no message for the former: it works or nothing changes."""
+"""fallocate(2) and posix_fallocate(3). 9P2000.L has no message for the former: it works, or it changes nothing."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What hangs on the identity of an inode in the guest's kernel: fanotify, watches after eviction, file handles, and
-attributes that a kernel computes for a file's content."""
+"""What depends on the identity of an inode in the guest's kernel: fanotify, watches after eviction, file handles, and
+attributes that a kernel computes from a file's content.
+"""
 
 from __future__ import annotations
 
@@ -106,8 +107,9 @@ def test_fanotify_reports_what_another_program_does(share: Share) -> None:
 
 @case("IDENTITY-002", covers=[Tlopen], severity="linux", needs=["guest-root"], cached_too=True)
 def test_fanotify_refuses_an_opening(share: Share) -> None:
-    """A program that is asked for leave by fanotify refuses the opening of a file, and the other program's open fails.
-    Source: fanotify(7): FAN_OPEN_PERM, FAN_DENY; scanners work so."""
+    """A fanotify listener that is asked for permission denies the opening of a file, and the other program's open
+    fails.
+    Source: fanotify(7): FAN_OPEN_PERM, FAN_DENY, which virus scanners use."""
     share.inside.mkdir("d", 0o755)
     share.inside.create("d/fred", b"content\n", 0o644)
     with share.without_comparison():
@@ -118,8 +120,8 @@ def test_fanotify_refuses_an_opening(share: Share) -> None:
 
 @case("IDENTITY-003", covers=[Tlcreate, Twalk], severity="linux", needs=["guest-root", "remount"], cached_too=True)
 def test_a_watch_outlives_what_the_kernel_evicts(share: Share) -> None:
-    """A watch on a directory that is held open reports what happens in it after the guest's kernel has evicted the
-    names and inodes that it can.
+    """A watch on an open directory still reports what happens in it after the guest's kernel has evicted all names and
+    inodes that it can.
     Source: inotify(7): a watch ends by inotify_rm_watch, deletion or unmount; Documentation/admin-guide/sysctl/vm.rst,
     drop_caches."""
     share.inside.mkdir("d", 0o755)
@@ -136,9 +138,9 @@ def test_a_watch_outlives_what_the_kernel_evicts(share: Share) -> None:
 
 @case("IDENTITY-004", covers=[Twalk], needs=["guest-root"], cached_too=True)
 def test_a_handle_of_a_file_opens_that_file(share: Share) -> None:
-    """A handle of a file opens the same file after it was renamed, or the file system has no handles.
-    Source: open_by_handle_at(2): EOPNOTSUPP, "the filesystem does not support decoding of a pathname to a file
-    handle"; fs/9p has no export_operations, so that the kernel's NFS server refuses the share as well."""
+    """A file handle opens the same file after a rename, or the file system has no handles.
+    Source: open_by_handle_at(2): EOPNOTSUPP, "the filesystem does not support decoding of a pathname to a file handle";
+    fs/9p has no export_operations, so the kernel's NFS server refuses the share as well."""
     share.inside.create("fred", b"content", 0o644)
     with share.without_comparison():
         done = share.inside.run(["python3", "-c", HANDLE, share.inside.root], 100)
@@ -162,8 +164,8 @@ IMA = b"\x04\x04" + bytes(range(32))
     cached_too=True,
 )
 def test_a_measured_file_keeps_its_digest(share: Share) -> None:
-    """The attribute in which a kernel keeps the digest of a file's content stays with the file, byte for byte, while
-    it is renamed, linked and given other permissions, and a copy made with its attributes has it, too.
+    """The attribute in which a kernel keeps the digest of a file's content stays with the file, byte for byte, through
+    rename, link and chmod; a copy made with attributes has it, too.
     Source: Documentation/ABI/testing/ima_policy, security.ima; xattr(7), security extended attributes."""
     share.inside.create("fred", b"content", 0o644)
     share.inside.setxattr("fred", "security.ima", IMA)

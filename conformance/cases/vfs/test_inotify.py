@@ -66,7 +66,7 @@ def watch(share: Share, path: str, mask: int) -> tuple[int, int]:
 
 
 def events(share: Share, fd: int) -> Events:
-    """Every event that waits: the kernel queues them before the call that causes them returns."""
+    """Every pending event: the kernel queues events before the call that causes them returns."""
     seen: Events = []
     while part := share.inside.inotify_read(fd, 0.01):
         seen += [(mask, name) for mask, name in part]
@@ -172,9 +172,9 @@ def test_the_end_of_a_watched_file(share: Share, kind: str) -> None:
 @case("INOTIFY-004", severity="varies")
 @pytest.mark.parametrize("path", ["d", "fred"])
 def test_a_watch_needs_no_open_descriptor(share: Share, path: str) -> None:
-    """A watch alone is enough: nothing need hold the file open for its events to arrive.
-    Source: inotify(7); Linux's 9p client with cache=none makes a new inode whenever a name is looked up that
-    nobody holds (fs/9p/vfs_inode_dotl.c v9fs_get_new_inode_from_fid)."""
+    """A watch alone is enough: events arrive even if no process has the file open.
+    Source: inotify(7); Linux's 9p client with cache=none makes a new inode whenever a name that nobody holds is looked
+    up (fs/9p/vfs_inode_dotl.c v9fs_get_new_inode_from_fid)."""
     share.inside.mkdir("d")
     share.inside.create("fred")
     fd = share.inside.inotify_init()
@@ -186,7 +186,7 @@ def test_a_watch_needs_no_open_descriptor(share: Share, path: str) -> None:
 
 @case("INOTIFY-005", severity="varies", caches=("none", "mmap"), control=False)
 def test_what_the_host_does_is_not_reported(share: Share) -> None:
-    """Changes that the host makes give the guest's watches no event: 9P has no message for them.
+    """Changes that the host makes cause no event on the guest's watches: 9P has no message for them.
     Source: inotify(7): "inotify reports only events that a user-space program triggers through the filesystem
     API", not remote ones.  A target that reports them goes beyond."""
     share.need("remount", "a guest of its own")

@@ -1,5 +1,5 @@
-"""read(2), write(2), pread(2), pwrite(2): bytes arrive as they were sent, offsets and counts are right, and what
-cannot be is refused. Vectors stand in io_vectors, far offsets in io_offsets."""
+"""read(2), write(2), pread(2), pwrite(2): bytes arrive unchanged, offsets and counts are right, and bad arguments are
+refused. Vectors are in io_vectors, large offsets in io_offsets."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SIZES = {
 @case("IO-001", covers=[Tread, Twrite], cached_too=True, about="agreement")
 @pytest.mark.parametrize("sizes", SIZES)
 def test_one_write_and_one_read(share: Share, sizes: str) -> None:
-    """One write(2) stores all its bytes, and one read(2) of a larger count returns exactly them, whatever
-    their number is in relation to page and message size.
+    """One write(2) stores all its bytes, and one read(2) of a larger count returns exactly those, however their number
+    relates to page and message size.
     Source: POSIX read, write; read(2), write(2) RETURN VALUE; known defects: GitLab qemu#409 (short reads
     at small msize), oxidecomputer/propolis#565 (Rread within 13 bytes of msize), LP#1877688."""
     for extra, times in SIZES[sizes]:
@@ -46,7 +46,7 @@ def test_one_write_and_one_read(share: Share, sizes: str) -> None:
 
 @case("IO-002", covers=[Tread], caches=UNCACHED)
 def test_every_read_count_around_the_message_size(share: Share) -> None:
-    """A read of each count from msize-40 to msize+8 returns just so many bytes, and the right ones.
+    """A read of each count from msize-40 to msize+8 returns exactly that many bytes, and the right ones.
     Source: POSIX read; known defect: oxidecomputer/propolis#565."""
     msize = share.mount.msize
     share.outside.write_pattern(share.outside.open("fred", NEW, 0o644), 2 * msize)
@@ -60,7 +60,7 @@ def test_every_read_count_around_the_message_size(share: Share) -> None:
 
 @case("IO-003", covers=[Tread], cached_too=True)
 def test_read_at_and_past_the_end(share: Share) -> None:
-    """A read that reaches over the end returns what is there; at and past the end it returns nothing.
+    """A read across the end returns what is there; at and past the end it returns nothing.
     Source: POSIX read "No data transfer shall occur past the current end-of-file"; read(2)."""
     share.outside.create("fred", b"0123456789")
     fd = share.inside.open("fred")
@@ -102,7 +102,7 @@ def test_zero_length_write(share: Share) -> None:
 
 @case("IO-006", covers=[Twrite], cached_too=True)
 def test_write_past_the_end_leaves_zeros(share: Share) -> None:
-    """A write past the end makes the file reach there; what lies between reads as zeros on both sides.
+    """A write past the end extends the file; the gap reads as zeros on both sides.
     Source: POSIX lseek "subsequent reads of data in the gap shall return bytes with the value 0";
     lseek(2)."""
     for start in (4, 4095, 4096, 4097, 100_000):
@@ -119,7 +119,7 @@ def test_write_past_the_end_leaves_zeros(share: Share) -> None:
 
 @case("IO-007", covers=[Twrite], cached_too=True)
 def test_overwrite_in_the_middle(share: Share) -> None:
-    """A write inside a file replaces its bytes and no others, on whatever boundary.  Source: POSIX write."""
+    """A write inside a file replaces exactly the bytes that it covers, on any boundary.  Source: POSIX write."""
     fd = share.inside.open("fred", NEW, 0o644)
     share.inside.write_pattern(fd, 200_000)
     wanted = bytearray(share.outside.pattern_bytes(200_000))
@@ -163,7 +163,7 @@ def test_dup_shares_the_offset(share: Share) -> None:
 
 @case("IO-010", covers=[Tread, Twrite])
 def test_every_byte_value(share: Share) -> None:
-    """All 256 byte values, NUL and those that text protocols treat apart, go both ways unchanged.
+    """All 256 byte values, including NUL and those that text protocols treat specially, pass unchanged both ways.
     Source: POSIX write; 9P data fields are counted, not terminated."""
     data = bytes(range(256)) * 3 + b"\r\n\0\xff\n\n"
     share.inside.create("fred", data)
@@ -175,7 +175,7 @@ def test_every_byte_value(share: Share) -> None:
 
 @case("IO-011", covers=[Tlopen], cached_too=True)
 def test_second_descriptor_sees_what_the_first_wrote(share: Share) -> None:
-    """What one descriptor wrote, another opened before reads at once, in the same guest and any cache mode.
+    """What one descriptor writes, another one opened before reads at once, in the same guest and any cache mode.
     Source: POSIX write "Any successful read() from each byte position ... modified by that write() shall
     return the data specified by the write()"."""
     share.inside.create("fred", b"old old old")
@@ -190,7 +190,7 @@ def test_second_descriptor_sees_what_the_first_wrote(share: Share) -> None:
 
 @case("IO-012", covers=[Twrite], caches=UNCACHED)
 def test_write_is_seen_outside_at_once(share: Share) -> None:
-    """With cache=none what write(2) stored is in the host's file when the call returns.
+    """With cache=none the data of write(2) is in the host's file when the call returns.
     Source: mount option cache=none of Linux v9fs: every write is a Twrite; POSIX write."""
     fd = share.inside.open("fred", NEW, 0o644)
     for i in range(20):
@@ -219,7 +219,8 @@ def test_write_outside_is_seen_inside_at_once(share: Share) -> None:
 
 @case("IO-014", covers=[Tread], caches=UNCACHED)
 def test_file_that_grows_outside(share: Share) -> None:
-    """A reader at the end of a file gets nothing, and after the host appended it gets just that (tail -f).
+    """A reader at the end of a file gets nothing, and after the host has appended it gets exactly the new bytes (tail
+    -f).
     Source: POSIX read; known defect: Linux v9fs cached modes gave ENODATA for a growing file (2022)."""
     share.outside.create("log", b"one\n")
     fd, writer = share.inside.open("log"), share.outside.open("log", os.O_WRONLY | os.O_APPEND)
@@ -234,7 +235,7 @@ def test_file_that_grows_outside(share: Share) -> None:
 
 @case("IO-015", covers=[Tread], caches=UNCACHED)
 def test_file_that_shrinks_outside(share: Share) -> None:
-    """After the host cut a file, a reader inside finds its new end.  Source: POSIX read, truncate."""
+    """After the host has truncated a file, a reader inside finds its new end.  Source: POSIX read, truncate."""
     share.outside.create("fred", b"x" * 9000)
     fd = share.inside.open("fred")
     equal("number of bytes read before the host cut the file", len(share.inside.pread(fd, 10_000, 0)), 9000)
@@ -275,7 +276,7 @@ def test_four_mebibytes_in_one_call(share: Share) -> None:
 
 @case("IO-018", covers=[Twrite], about="agreement")
 def test_many_small_writes(share: Share) -> None:
-    """A thousand writes of one byte end up as a thousand bytes in order.  Source: POSIX write."""
+    """A thousand writes of one byte result in a thousand bytes in order.  Source: POSIX write."""
     fd = share.inside.open("fred", NEW, 0o644)
     with share.without_comparison():
         share.inside.repeat(500, "write", fd, b"a")
@@ -307,8 +308,8 @@ def test_negative_offset(share: Share) -> None:
 @case("IO-021")
 @pytest.mark.parametrize("count", [16, 8192, 300_000])
 def test_bad_buffer(share: Share, count: int) -> None:
-    """read and write with a buffer outside the process's memory fail with EFAULT; file and offset stay, and
-    the descriptor goes on working.
+    """read and write with a buffer outside the process's memory fail with EFAULT; file and offset are unchanged, and
+    the descriptor stays usable.
     Source: read(2), write(2) EFAULT."""
     share.inside.create("fred", b"x" * 300_000)
     flush(share, "fred")
@@ -328,7 +329,7 @@ def test_read_of_a_directory(share: Share) -> None:
 
 @case("IO-023", cached_too=True)
 def test_file_size_limit(share: Share) -> None:
-    """A write over the process's file size limit is cut there; at the limit it fails with EFBIG.
+    """A write across the process's file size limit is shortened to it; at the limit it fails with EFBIG.
     Source: write(2) EFBIG; setrlimit(2) RLIMIT_FSIZE; POSIX write "as many bytes as there is room for"."""
     bob = share.inside.spawn("bob")
     fd = bob.open("fred", NEW, 0o644)
@@ -362,8 +363,8 @@ def test_offsets_of_a_fifo(share: Share) -> None:
 @case("IO-025", covers=[Tread, Twrite], about="agreement")
 @pytest.mark.parametrize("count", [1, 1000, 1024, 1025, 4096, 70_000])
 def test_write_and_read_by_user(share: Share, count: int) -> None:
-    """An ordinary user's bytes go and come as root's do, below and above the size where the guest's driver
-    hands its pages to the device directly.
+    """An ordinary user's reads and writes work like root's, below and above the size from which the guest's driver
+    passes pages to the device directly.
     Source: POSIX write; Linux net/9p/client.c sends more than 1024 bytes without a copy."""
     bob = share.inside.spawn("bob", uid=1001)
     fd = bob.open("fred", NEW, 0o600)

@@ -1,4 +1,4 @@
-"""Reading and writing far out: around 2 GiB and 4 GiB, large holes, and near the largest offset there is."""
+"""Reading and writing at large offsets: around 2 GiB and 4 GiB, across large holes, and near the maximum."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST = (1 << 63) - 1
 @case("IO-201", covers=[Tread, Twrite], cached_too=True)
 @pytest.mark.parametrize("edge", EDGES)
 def test_write_across_a_boundary(share: Share, edge: str) -> None:
-    """A write that crosses 2 GiB, 4 GiB or more lands there and only there; both sides see size and bytes.
+    """A write that crosses 2 GiB, 4 GiB or more changes exactly those bytes; both sides see the right size and content.
     Source: POSIX write, off_t of 64 bits; 9P2000.L offset[8] of Tread and Twrite."""
     at = EDGES[edge] - 5
     fd = share.inside.open("fred", NEW, 0o644)
@@ -54,7 +54,7 @@ def test_read_across_a_boundary_written_outside(share: Share, edge: str) -> None
 
 @case("IO-203", covers=[Twrite])
 def test_sequential_write_across_4_gib(share: Share) -> None:
-    """write(2) at the descriptor's own offset goes on across 4 GiB.  Source: POSIX write, lseek."""
+    """write(2) at the descriptor's own offset works across 4 GiB.  Source: POSIX write, lseek."""
     fd = share.inside.open("fred", NEW, 0o644)
     share.inside.lseek(fd, 4 * GIB - 100_000)
     share.inside.write_pattern(fd, 200_000, chunk=3000)
@@ -70,8 +70,8 @@ def test_sequential_write_across_4_gib(share: Share) -> None:
     ids=["16TiB-4096", "16TiB", "2^62", "max-4096", "max-1", "max"],
 )
 def test_write_near_the_largest_offset(share: Share, offset: int) -> None:
-    """A write at the far end of what a file may be works or fails with EFBIG (EINVAL or EOVERFLOW where
-    offset plus count passes 2^63) exactly as it does on the host, and a refused one leaves the file empty.
+    """A write near the maximum file size works or fails with EFBIG (EINVAL or EOVERFLOW where offset plus count passes
+    2^63) exactly as it does on the host, and a refused one leaves the file empty.
     Source: write(2) EFBIG; POSIX write EFBIG, EINVAL; the limit is the exported file system's."""
     fd = share.inside.open("fred", NEW, 0o644)
     twin = share.outside.open("twin", NEW, 0o644)
@@ -92,7 +92,7 @@ def test_write_near_the_largest_offset(share: Share, offset: int) -> None:
     "offset", [1 << 31, 1 << 32, 1 << 44, 1 << 62, LARGEST - 1], ids=["2^31", "2^32", "2^44", "2^62", "max-1"]
 )
 def test_read_far_past_the_end(share: Share, offset: int) -> None:
-    """A read far past the end returns nothing, as on the host, and no bytes from an offset cut short.
+    """A read far past the end returns nothing, as on the host, and no bytes from a truncated offset.
     Source: POSIX read; pread(2)."""
     share.inside.create("fred", b"x" * 100)
     fd, twin = share.inside.open("fred"), share.outside.open("fred")

@@ -19,7 +19,7 @@ RWF_HIPRI, RWF_DSYNC, RWF_SYNC, RWF_NOWAIT, RWF_APPEND = 1, 2, 4, 8, 16
 
 @case("IO-101", covers=[Twrite], cached_too=True)
 def test_writev_gathers_in_order(share: Share) -> None:
-    """writev(2) writes its parts one after the other, empty ones and large ones included, at the offset.
+    """writev(2) writes its parts in order at the offset, including empty and large ones.
     Source: writev(2); POSIX writev."""
     parts = [b"one", b"", b"2" * 5000, b"\0", b"three" * 40_000]
     fd = share.inside.open("fred", NEW, 0o644)
@@ -75,8 +75,8 @@ def test_as_many_parts_as_there_may_be(share: Share) -> None:
 @case("IO-105", covers=[Twrite])
 @pytest.mark.parametrize("flag", [RWF_HIPRI, RWF_DSYNC, RWF_SYNC], ids=["hipri", "dsync", "sync"])
 def test_flags_that_only_say_how(share: Share, flag: int) -> None:
-    """pwritev2 and preadv2 with RWF_HIPRI, RWF_DSYNC or RWF_SYNC move the same bytes as without; a file
-    system may refuse RWF_HIPRI with EOPNOTSUPP.
+    """pwritev2 and preadv2 with RWF_HIPRI, RWF_DSYNC or RWF_SYNC move the same bytes as without flags; a file system
+    may refuse RWF_HIPRI with EOPNOTSUPP.
     Source: pwritev2(2); EOPNOTSUPP "An unknown flag is specified"."""
     fd = share.inside.open("fred", NEW, 0o644)
     seen = works_or(share.inside, (EOPNOTSUPP,) if flag == RWF_HIPRI else (), "pwritev", fd, [b"abc", b"de"], 1, flag)
@@ -102,8 +102,8 @@ def test_rwf_append(share: Share) -> None:
 
 @case("IO-107", severity="linux")
 def test_rwf_nowait(share: Share) -> None:
-    """preadv2 with RWF_NOWAIT returns data, or EAGAIN where it would wait, or EOPNOTSUPP where the file
-    system cannot tell; never wrong data.
+    """preadv2 with RWF_NOWAIT returns data, or EAGAIN where it would wait, or EOPNOTSUPP where the file system cannot
+    know; never wrong data.
     Source: preadv2(2) "RWF_NOWAIT", EAGAIN; Linux fs/read_write.c: EOPNOTSUPP without FMODE_NOWAIT."""
     share.inside.create("fred", b"0123456789")
     fd = share.inside.open("fred", os.O_RDWR)

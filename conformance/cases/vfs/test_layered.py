@@ -1,5 +1,5 @@
-"""The share as what other file systems lie on, and as a root: the upper layer of an overlay, a file behind FUSE,
-pivot_root, mounts that follow from one namespace into another."""
+"""The share below other file systems, and as a root: the upper layer of an overlay, a file behind FUSE, pivot_root,
+mounts that propagate from one namespace into another."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]))
 
 
 def _ran(share: Share, script: str) -> list[str]:
-    """What a script prints that mounts in a namespace of its own, so that nothing of it stays."""
+    """The output of a script that mounts in its own namespace, so that no mount stays."""
     with share.without_comparison():
         done = share.inside.run(["unshare", "--mount", "python3", "-c", script, share.inside.root], 100)
     if done["status"] == NOT_THERE:
@@ -149,8 +149,8 @@ def _ran(share: Share, script: str) -> list[str]:
 
 @case("LAYERED-001", covers=[Twalk], severity="linux", needs=["guest-root", "host-root"], cached_too=True)
 def test_a_layer_on_top_of_an_overlay(share: Share) -> None:
-    """The share is the upper layer of an overlay: what is written, created, removed and renamed there is so, and is
-    so after the next mount, with whiteouts on the share; or the overlay refuses the share when it is mounted.
+    """The share is the upper layer of an overlay: what is written, created, removed and renamed there lasts, also after
+    the next mount, with whiteouts on the share; or the overlay refuses the share when it is mounted.
     Source: Linux Documentation/filesystems/overlayfs.rst: the upper file system "must support the creation of
     trusted.* and/or user.* extended attributes, and must provide valid d_type in readdir responses, so NFS is not
     suitable"; fs/overlayfs/super.c ovl_mount_dir refuses one that revalidates names (EINVAL)."""
@@ -171,8 +171,8 @@ def test_a_layer_on_top_of_an_overlay(share: Share) -> None:
 
 @case("LAYERED-002", covers=[Tlopen, Twrite], needs=["guest-root"], seconds=120, cached_too=True)
 def test_a_file_system_in_user_space_over_a_file(share: Share) -> None:
-    """A file system in user space (FUSE) that serves one file of the share, mounted on another name of the share,
-    shows its bytes, and what is written there is in the file.
+    """A file system in user space (FUSE) serves one file of the share under another name of the share: it shows the
+    file's bytes, and writes to it reach the file.
     Source: fuse(4); user-space file systems on images and archives that lie on shares."""
     share.inside.create("fred", b"content", 0o644)
     share.inside.create("view", b"", 0o644)
@@ -184,9 +184,10 @@ def test_a_file_system_in_user_space_over_a_file(share: Share) -> None:
 
 @case("LAYERED-003", covers=[Twalk, Tlopen, Tread], needs=["guest-root"], cached_too=True)
 def test_a_directory_becomes_the_root(share: Share) -> None:
-    """A directory of the share that is a mount of its own becomes the root by pivot_root(2), and the old root goes.
-    Source: pivot_root(2): "changes the root mount in the mount namespace of the calling process"; container
-    managers start so."""
+    """A directory of the share that is a mount point becomes the root by pivot_root(2), and the old root can be
+    unmounted.
+    Source: pivot_root(2): "changes the root mount in the mount namespace of the calling process"; container managers
+    start this way."""
     busybox = share.inside.which("busybox")
     if busybox is None:
         raise Undrivable("the guest has no busybox")
@@ -205,9 +206,9 @@ def test_a_directory_becomes_the_root(share: Share) -> None:
 
 @case("LAYERED-004", covers=[Twalk, Tlcreate], needs=["guest-root"])
 def test_mounts_follow_into_a_unit(share: Share) -> None:
-    """In a namespace as a service manager makes it for a unit (its mounts are slaves of the first ones), a directory
-    of the share is bound read-only, another is hidden, and what the unit mounts is not seen outside; what is created
-    outside meanwhile is seen in the unit.
+    """In a mount namespace as a service manager makes it for a unit (slave mounts), one directory of the share is bound
+    read-only, another is hidden, and the unit's own mounts are not seen outside; files created outside meanwhile are
+    seen in the unit.
     Source: mount_namespaces(7), slave mounts; systemd.exec(5): BindReadOnlyPaths=, InaccessiblePaths=,
     PrivateMounts=."""
     root = share.inside.root

@@ -30,7 +30,7 @@ NEW = Operation("new", lambda v, path: v.link("source", path), needs="nothing", 
 
 @case("LINK-001", covers=[Tlink], cached_too=True, about="agreement")
 def test_link_makes_a_second_name(share: Share) -> None:
-    """link(2) makes a second name for the file: same inode, link count 2, ctime moves, nothing else does.
+    """link(2) makes a second name for the file: same inode, link count 2; ctime moves and nothing else changes.
     Source: link(2); POSIX link: "Upon successful completion, link() shall mark for update the last file status
     change timestamp of the file"; 9P2000.L Tlink."""
     share.inside.create("fred", b"abc", 0o640)
@@ -64,7 +64,7 @@ def test_link_changes_the_directory_and_the_ctime(share: Share) -> None:
 
 @case("LINK-003", covers=[Tlink], cached_too=True, about="agreement")
 def test_both_names_show_what_either_wrote(share: Share) -> None:
-    """What is written through one name is read through the other, and chmod(2) of one is seen at the other.
+    """What is written through one name is read through the other, and chmod(2) of one shows on the other.
     Source: link(2) "both names refer to the same file"."""
     share.inside.create("fred", b"abc")
     share.inside.mkdir("dir")
@@ -80,7 +80,7 @@ def test_both_names_show_what_either_wrote(share: Share) -> None:
 
 @case("LINK-004", covers=[Tlink, Tunlinkat], cached_too=True)
 def test_one_name_goes_the_other_stays(share: Share) -> None:
-    """After one of two names is removed the file is there by the other, with link count 1.
+    """After one of two names is removed the file is still there under the other, with link count 1.
     Source: unlink(2); POSIX st_nlink."""
     share.inside.create("fred", b"abc")
     share.inside.link("fred", "george")
@@ -96,7 +96,7 @@ def test_one_name_goes_the_other_stays(share: Share) -> None:
 @case("LINK-005", covers=[Tlink])
 def test_fifty_names(share: Share) -> None:
     """A file with 50 names has link count 50 at every one, and 1 after 49 are removed.
-    Source: link(2); known defect: CVE-2016-9105 (repeated Tlink leaked a fid reference each)."""
+    Source: link(2); known defect: CVE-2016-9105 (each Tlink leaked a fid reference)."""
     share.inside.create("fred", b"abc")
     share.inside.repeat(49, "link", "fred", "name%d")
     fields("'name27', one of 50 names,", share.same(share.stat("name27")), nlink=50)
@@ -228,8 +228,8 @@ def test_links_made_and_removed_outside(share: Share) -> None:
 
 @case("LINK-016", severity="linux", about="agreement")
 def test_link_of_somebody_elses_file(share: Share) -> None:
-    """A user's link(2) of a file that he neither owns nor may read and write fails with EPERM where the guest
-    has fs.protected_hardlinks, and works where it has not; the owner's always works.
+    """A user's link(2) of a file that the user neither owns nor may read and write fails with EPERM where the guest has
+    fs.protected_hardlinks, and works where it has not; the owner's always works.
     Source: link(2) EPERM; proc(5) /proc/sys/fs/protected_hardlinks."""
     share.inside.create("fred", b"abc", 0o600)
     user = share.inside.spawn("user", uid=1001)
@@ -246,12 +246,12 @@ def test_link_of_somebody_elses_file(share: Share) -> None:
 
 @case("LINK-017", covers=[Tlink], control=False, seconds=120.0, about="agreement")
 def test_the_last_link_the_file_system_allows(share: Share) -> None:
-    """At the exported file system's limit of links link(2) fails inside with the EMLINK that it gives outside,
-    and works again when one is gone.
+    """At the exported file system's limit of links link(2) fails with EMLINK inside as it does outside, and works again
+    when one link is removed.
     Source: link(2) EMLINK; pathconf(3) _PC_LINK_MAX; ext4 allows 65000."""
     share.outside.mkdir("many")
     share.outside.create("fred")
-    share.outside.timeout = 100.0  # the host's part alone; on a busy machine it takes longer than a call may
+    share.outside.timeout = 100.0  # only the host's part; on a busy machine it takes longer than a call's limit
     with share.without_comparison():
         last = outcome(share.outside, "repeat", 66_000, "link", "fred", "many/%d")
     if last.errno != EMLINK:
@@ -265,8 +265,8 @@ def test_the_last_link_the_file_system_allows(share: Share) -> None:
 
 @case("LINK-018", covers=[Tlink], cached_too=True, about="agreement")
 def test_open_file_gets_a_second_name(share: Share) -> None:
-    """A descriptor goes on working while its file gets a second name and loses the first.
-    Source: POSIX link, unlink: the file stays while it has a link or is open; the idiom of mail delivery."""
+    """A descriptor keeps working while its file gets a second name and loses the first.
+    Source: POSIX link, unlink: the file stays while it has a link or is open; mail delivery works this way."""
     share.inside.create("tmp", b"abc")
     fd = share.inside.open("tmp", os.O_RDWR)
     share.inside.link("tmp", "mail")
@@ -281,8 +281,8 @@ def test_open_file_gets_a_second_name(share: Share) -> None:
 @case("LINK-101", about="agreement")
 @for_each(OLD, NEW)
 def test_path_errors(share: Share, operation: Operation) -> None:
-    """link(2) fails with the errno of path resolution where its old or new path leads nowhere, and makes
-    nothing.  Source: link(2) EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR; path_resolution(7)."""
+    """link(2) fails with the errno of path resolution for a bad old or new path, and makes nothing.  Source: link(2)
+    EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR; path_resolution(7)."""
     refuses_bad_paths(share, operation)
 
 

@@ -49,8 +49,7 @@ def is_granted(pending: Pending[None]) -> None:
 
 @case("LOCK-001", covers=[Tlock], cached_too=True)
 def test_record_locks_conflict(share: Share) -> None:
-    """A write lock refuses every other process's lock on those bytes, a read lock its write locks only, with
-    EAGAIN.
+    """A write lock excludes every other process's locks on the same bytes, a read lock only write locks: EAGAIN.
     Source: POSIX fcntl, advisory record locking; fcntl(2) EAGAIN."""
     one, a, two_, b = two(share)
     one.setlk(a, "w", 0, 10)
@@ -66,7 +65,7 @@ def test_record_locks_conflict(share: Share) -> None:
 
 @case("LOCK-002", covers=[Tlock])
 def test_record_locks_of_other_bytes_do_not_conflict(share: Share) -> None:
-    """Locks on bytes that do not overlap are granted; one byte of overlap refuses.  Source: POSIX fcntl."""
+    """Locks on bytes that do not overlap are granted; one byte of overlap is a conflict.  Source: POSIX fcntl."""
     one, a, two_, b = two(share)
     one.setlk(a, "w", 10, 10)
     two_.setlk(b, "w", 0, 10)
@@ -80,7 +79,7 @@ def test_record_locks_of_other_bytes_do_not_conflict(share: Share) -> None:
 
 @case("LOCK-003", covers=[Tlock])
 def test_a_length_of_zero_locks_to_the_end(share: Share) -> None:
-    """Length 0 locks from the start to the end of the file however large it grows.
+    """Length 0 locks from the start to the end of the file, however large it becomes.
     Source: POSIX fcntl, l_len."""
     one, a, two_, b = two(share)
     one.setlk(a, "w", 5, 0)
@@ -108,7 +107,7 @@ def test_upgrade_downgrade_and_splitting(share: Share) -> None:
 
 @case("LOCK-005", covers=[Tlock])
 def test_waiting_for_a_record_lock(share: Share) -> None:
-    """F_SETLKW waits while another process holds the lock and is granted when that unlocks.
+    """F_SETLKW waits while another process holds the lock, and is granted when that process unlocks.
     Source: POSIX fcntl."""
     one, a, two_, b = two(share)
     one.setlk(a, "w")
@@ -166,8 +165,8 @@ def test_getlk_names_the_lock_in_the_way(share: Share) -> None:
 
 @case("LOCK-009")
 def test_record_locks_need_the_access_mode(share: Share) -> None:
-    """A write lock needs a descriptor open for writing, a read lock one for reading: else EBADF; a closed
-    descriptor too.
+    """A write lock needs a descriptor open for writing, a read lock one open for reading; otherwise, and for a closed
+    descriptor, EBADF.
     Source: fcntl(2) EBADF; POSIX."""
     share.inside.create("fred")
     share.inside.refuses(EBADF).setlk(open_in(share.inside, os.O_RDONLY), "w")
@@ -190,8 +189,7 @@ def test_bad_ranges_and_operations(share: Share) -> None:
 
 @case("LOCK-011", severity="linux")
 def test_deadlock_is_detected(share: Share) -> None:
-    """Two processes that wait for each other's record locks: one gets EDEADLK, the other gets its lock in
-    the end.
+    """When two processes wait for each other's record locks, one gets EDEADLK and the other eventually gets its lock.
     Source: fcntl(2) EDEADLK; fs/locks.c posix_locks_deadlock."""
     one, a, two_, b = two(share)
     one.setlk(a, "w", 0, 1)
@@ -205,7 +203,7 @@ def test_deadlock_is_detected(share: Share) -> None:
 
 @case("LOCK-012", covers=[Tlock], cached_too=True)
 def test_flock_conflicts(share: Share) -> None:
-    """Shared flock(2) locks go together, an exclusive one goes with none: EWOULDBLOCK with LOCK_NB.
+    """Shared flock(2) locks coexist, an exclusive one excludes all others: EWOULDBLOCK with LOCK_NB.
     Source: flock(2)."""
     one, a, two_, b = two(share)
     one.flock(a, SH)
@@ -265,8 +263,8 @@ def test_flock_needs_no_access_mode(share: Share, flags: int) -> None:
 
 @case("LOCK-016", covers=[Tlock])
 def test_flock_conversion(share: Share) -> None:
-    """A shared lock becomes exclusive where it is alone and fails with EWOULDBLOCK where it is not; an
-    exclusive one becomes shared at once.
+    """A shared lock becomes exclusive if it is the only one, else the call fails with EWOULDBLOCK; an exclusive lock
+    becomes shared at once.
     Source: flock(2), converting a lock."""
     one, a, two_, b = two(share)
     one.flock(a, SH)
@@ -331,7 +329,7 @@ def test_waiting_for_an_ofd_lock(share: Share) -> None:
 
 @case("LOCK-021", covers=[Tlock])
 def test_relocking_in_turn(share: Share) -> None:
-    """One process locks, unlocks and locks again many times; so does the other afterwards.
+    """One process locks, unlocks and locks again many times; then another does.
     Source: POSIX fcntl; known defects: diod issues 34 and 102 (F_UNLCK fails, relocking gives EAGAIN)."""
     one, a, two_, b = two(share)
     for (vantage, fd), (other, theirs) in (((one, a), (two_, b)), ((two_, b), (one, a)), ((one, a), (two_, b))):
@@ -365,8 +363,7 @@ def test_locks_between_users(share: Share) -> None:
 @pytest.mark.parametrize("kind", ["record", "flock", "ofd"])
 @pytest.mark.parametrize("holder", ["host", "guest"])
 def test_guest_against_host(share: Share, holder: str, kind: str) -> None:
-    """A lock that a process of the host holds on the exported file refuses the guest's, and the other way
-    round.
+    """A lock that a process of the host holds on the exported file excludes the guest's, and vice versa.
     Source: 9P2000.L Tlock, "advisory record lock"; QEMU, lib9p and kvmtool answer success without locking,
     diod locks."""
     share.inside.create("fred")
@@ -397,7 +394,7 @@ def test_getlk_sees_the_hosts_lock(share: Share) -> None:
 
 @case("LOCK-025", covers=[Tlock], severity="varies", caches=("mmap", "loose"))
 def test_a_lock_makes_the_hosts_data_visible(share: Share) -> None:
-    """Where the guest caches, data of the same length that the host wrote are read after a lock was taken.
+    """With a caching guest, data of the same length that the host wrote are read once a lock has been taken.
     Source: fs/9p/vfs_file.c v9fs_file_lock_dotl writes back and invalidates cached pages when a lock is taken, save
     those that invalidate_mapping_pages finds in use."""
     share.outside.create("fred", b"old content")
@@ -417,7 +414,7 @@ def test_a_lock_makes_the_hosts_data_visible(share: Share) -> None:
 @case("LOCK-026", covers=[Tlock], cached_too=True)
 def test_data_written_under_a_lock_is_on_the_host_after_it(share: Share) -> None:
     """What the guest wrote under a record lock and synced is on the host once it unlocks.
-    Source: POSIX fsync; databases keep their files by this order."""
+    Source: POSIX fsync; databases rely on this order."""
     share.inside.create("fred", b"balance 0")
     fd = open_in(share.inside)
     share.inside.setlk(fd, "w")
@@ -428,7 +425,7 @@ def test_data_written_under_a_lock_is_on_the_host_after_it(share: Share) -> None
 
 
 def inherited(one: Vantage, fd: int, other: Vantage) -> int:
-    """That descriptor of `one` in the process `other`, as a child of `one` has it: the same open file."""
+    """The descriptor of `one`, in the process `other` as a child inherits it: the same open file."""
     number: int = other.take_descriptor(one.getpid(), fd)
     return number
 
@@ -442,7 +439,7 @@ def lock(vantage: Vantage, fd: int, kind: str) -> None:
 
 
 def unlock(vantage: Vantage, fd: int, kind: str) -> None:
-    """No lock any more."""
+    """Release the lock."""
     if kind == "flock":
         vantage.flock(fd, UN)
     else:
@@ -466,7 +463,7 @@ def test_flock_is_given_up_through_an_inherited_descriptor(share: Share) -> None
 
 @case("LOCK-028", covers=[Tlock], severity="linux")
 def test_flock_is_changed_through_an_inherited_descriptor(share: Share) -> None:
-    """A process that inherited the descriptor may lock through it again and convert the lock: it is one open file.
+    """A process that inherited the descriptor may lock through it again and convert the lock: both share one open file.
     Source: flock(2): "duplicate file descriptors (created by, for example, fork(2) or dup(2)) refer to the same lock,
     and this lock may be modified or released using any of these file descriptors"."""
     one, a, two_, b = two(share)
@@ -482,10 +479,10 @@ def test_flock_is_changed_through_an_inherited_descriptor(share: Share) -> None:
 @pytest.mark.parametrize("kind", ["record", "flock", "ofd"])
 @case("LOCK-029", covers=[Tlock])
 def test_a_lock_stays_when_a_process_that_inherited_the_descriptor_goes(share: Share, kind: str, how: str) -> None:
-    """A process that closes an inherited descriptor, or ends, releases no lock of the one it inherited it from; the
-    unlock of that one does.
-    Source: POSIX fcntl: locks are of the process; flock(2) and fcntl(2), OFD locks: released when all descriptors are
-    closed."""
+    """A process that closes an inherited descriptor, or ends, releases none of its parent's locks; the parent's unlock
+    does.
+    Source: POSIX fcntl: locks belong to the process; flock(2) and fcntl(2), OFD locks: released when all descriptors
+    are closed."""
     one, a, two_, b = two(share)
     child = share.inside.spawn("child")
     theirs = inherited(one, a, child)
@@ -505,7 +502,7 @@ def test_a_lock_stays_when_a_process_that_inherited_the_descriptor_goes(share: S
 
 @case("LOCK-030", covers=[Tlock])
 def test_record_locks_are_not_inherited(share: Share) -> None:
-    """A process that inherited the descriptor holds none of the record locks: its own conflict with them, and its
+    """A process that inherited the descriptor holds none of the record locks: its own locks conflict with them, and its
     unlock releases nothing.
     Source: POSIX fcntl: "locks are not inherited by a child process created using fork()"."""
     one, a, two_, b = two(share)

@@ -1,4 +1,4 @@
-"""Many names that the guest's kernel keeps at once, and what becomes of them when it must let them go."""
+"""Many names that the guest's kernel caches at once, and how they fare when it must evict them."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ WAYS = {"drop-caches": _dropped, "held-open": _held}
 @case("MANY-001", covers=[Twalk, Treaddir, Tgetattr], needs=["guest-root"], cached_too=True)
 @pytest.mark.parametrize("way", WAYS)
 def test_many_names_at_once(share: Share, way: str) -> None:
-    """Of many names none is missing and no call fails, also after the guest's kernel has dropped what it kept of
-    them, and with hundreds of them held open.
+    """Of many names none is missing and no call fails, even after the guest's kernel has dropped its caches, and with
+    hundreds of them open.
     Source: POSIX readdir, lstat; Documentation/admin-guide/sysctl/vm.rst, drop_caches; known defect: libkrun#505,
     ENFILE and whole directories missing where each name that a guest keeps costs the server a descriptor."""
     looked_at(share, way, WAYS[way])
@@ -114,7 +114,7 @@ def test_many_names_while_memory_is_short(share: Share) -> None:
 
 
 def looked_at(share: Share, way: str, under: Callable[[Share], AbstractContextManager[int]]) -> None:
-    """Make the files outside, and look at them first, in that state of the guest, and at last."""
+    """Make the files outside, and check them before, during and after that state of the guest."""
     made = share.outside.run(["python3", "-c", MAKE, share.outside.root, str(DIRECTORIES), str(FILES)])
     require("the files are made outside", made["status"] == 0, seen=made["stderr"])
     whole = f"{DIRECTORIES * FILES} {DIRECTORIES * sum(n % 7 for n in range(FILES))}"

@@ -24,7 +24,8 @@ NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 @pytest.mark.parametrize("flags", [PRIVATE, SHARED], ids=["private", "shared"])
 @pytest.mark.parametrize("size", [10, 3 * PAGE + 7, 300_000])
 def test_mapping_shows_the_file(share: Share, flags: int, size: int) -> None:
-    """A mapping for reading shows the file's bytes, page after page, and zeros from its end to the page's.
+    """A mapping for reading shows the file's bytes, page after page, and zeros from the file's end to the end of the
+    page.
     Source: mmap(2); POSIX mmap "the remaining bytes in the partial page ... shall be zero-filled"."""
     share.outside.write_pattern(share.outside.open("fred", NEW, 0o644), size)
     fd = share.inside.open("fred")
@@ -41,8 +42,8 @@ def test_mapping_shows_the_file(share: Share, flags: int, size: int) -> None:
 
 @case("MMAP-002", cached_too=True, about="agreement")
 def test_private_writes_stay_private(share: Share) -> None:
-    """What is written to a private mapping is seen there, and neither in the file nor in other mappings,
-    also when the file is open for reading only.
+    """What is written to a private mapping is seen only there, neither in the file nor in other mappings, even when the
+    file is open for reading only.
     Source: mmap(2) "MAP_PRIVATE"; POSIX mmap."""
     share.inside.create("fred", b"a" * 2 * PAGE)
     flush(share, "fred")
@@ -63,8 +64,7 @@ def test_private_writes_stay_private(share: Share) -> None:
 
 @case("MMAP-003", severity="linux", caches=WRITE_THROUGH)
 def test_shared_writable_mapping_without_a_cache(share: Share) -> None:
-    """MAP_SHARED for writing works in full, or fails with EINVAL and changes nothing where the guest keeps
-    no pages.
+    """MAP_SHARED for writing works fully; where the guest caches no pages it may fail with EINVAL and change nothing.
     Source: mmap(2); Linux fs/9p/vfs_file.c uses generic_file_readonly_mmap() with cache=none, which gives
     EINVAL; known defects: kata-containers/runtime#769 and #358."""
     share.inside.create("fred", b"a" * 2 * PAGE)
@@ -80,8 +80,7 @@ def test_shared_writable_mapping_without_a_cache(share: Share) -> None:
 
 @case("MMAP-004", covers=[Twrite], caches=WRITE_BACK)
 def test_shared_writes_reach_the_file(share: Share) -> None:
-    """What is written to a shared mapping is in the host's file after msync(2), and nothing else of it
-    changes.
+    """What is written to a shared mapping is in the host's file after msync(2), and no other byte of it changes.
     Source: mmap(2) "MAP_SHARED"; msync(2); POSIX mmap."""
     fd = share.inside.open("fred", NEW, 0o644)
     share.inside.write_pattern(fd, 5 * PAGE)
@@ -119,7 +118,7 @@ def test_read_sees_what_a_shared_mapping_wrote(share: Share) -> None:
 @case("MMAP-006", covers=[Twrite], cached_too=True)
 @pytest.mark.parametrize("start", [0, 100, PAGE - 2, 2 * PAGE])
 def test_shared_mapping_sees_what_was_written(share: Share, start: int) -> None:
-    """A shared mapping shows what write(2) stores after its pages were read.
+    """A shared mapping shows what write(2) stores after the mapping's pages were read.
     Source: mmap(2) "MAP_SHARED"; POSIX write, mmap; Linux fs/9p invalidates the pages that a write covers."""
     share.inside.create("fred", b"a" * 3 * PAGE)
     fd, writer = share.inside.open("fred"), share.inside.open("fred", os.O_WRONLY)
@@ -156,8 +155,8 @@ def test_two_processes_share_a_mapping(share: Share) -> None:
 @case("MMAP-008", cached_too=True)
 @pytest.mark.parametrize("flags", [PRIVATE, SHARED], ids=["private", "shared"])
 def test_touching_past_the_end(share: Share, flags: int) -> None:
-    """A mapping may be longer than the file; touching a page past the end kills with SIGBUS, the last page
-    of the file does not.
+    """A mapping may be longer than the file; touching a page past the end raises SIGBUS, touching the file's last page
+    does not.
     Source: mmap(2) SIGBUS; POSIX mmap."""
     share.inside.create("fred", b"a" * (PAGE + 10))
     fd = share.inside.open("fred")
@@ -169,8 +168,7 @@ def test_touching_past_the_end(share: Share, flags: int) -> None:
 
 @case("MMAP-009", caches=WRITE_BACK)
 def test_writing_past_the_end_in_the_last_page(share: Share) -> None:
-    """What is written to a shared mapping between the end of the file and the end of its page does not get
-    into the file.
+    """What is written to a shared mapping between the end of the file and the end of its page does not reach the file.
     Source: mmap(2) "the effect ... changes are not written out"; POSIX mmap."""
     share.inside.create("fred", b"a" * 100)
     fd = share.inside.open("fred", os.O_RDWR)
@@ -204,8 +202,8 @@ def test_mmap_of_what_cannot_be(share: Share) -> None:
 
 @case("MMAP-011", caches=FRESH)
 def test_write_access_cannot_be_added(share: Share) -> None:
-    """mprotect(2) cannot make a shared mapping of a file open for reading writable: EACCES; a private one
-    it can.
+    """mprotect(2) cannot make a shared mapping writable if the file is open for reading only (EACCES); a private
+    mapping it can.
     Source: mprotect(2) EACCES."""
     share.inside.create("fred", b"a" * PAGE)
     fd = share.inside.open("fred")
@@ -218,7 +216,7 @@ def test_write_access_cannot_be_added(share: Share) -> None:
 
 @case("MMAP-012", covers=[Tread], cached_too=True)
 def test_mapping_outlives_descriptor_and_name(share: Share) -> None:
-    """A mapping shows the file after its descriptor was closed and its name removed, also pages not touched
+    """A mapping shows the file after its descriptor was closed and its name removed, including pages not touched
     before.
     Source: mmap(2) "closing the file descriptor does not unmap the region"; POSIX mmap "an extra reference
     to the file ... not removed by a subsequent close()", unlink; known defect: GitLab qemu#103."""
@@ -270,8 +268,8 @@ def test_file_that_grows_under_a_mapping(share: Share) -> None:
 
 @case("MMAP-015", cached_too=True)
 def test_file_cut_under_a_mapping(share: Share) -> None:
-    """After ftruncate(2) pages past the new end are gone from a mapping: touching one is SIGBUS, and what
-    is left of the last page past the end reads as zeros.
+    """After ftruncate(2) pages past the new end are gone from a mapping: touching one raises SIGBUS, and the rest of
+    the last page reads as zeros.
     Source: mmap(2) SIGBUS; POSIX mmap, ftruncate "all pages beyond ... shall be discarded"."""
     share.inside.create("fred", b"a" * 3 * PAGE)
     fd = share.inside.open("fred", os.O_RDWR)
@@ -335,7 +333,7 @@ def test_shared_write_moves_the_modification_time(share: Share) -> None:
 
 @case("MMAP-019", severity="linux")
 def test_locked_and_populated_mapping(share: Share) -> None:
-    """MAP_POPULATE and MAP_LOCKED bring the whole file in without harm.
+    """MAP_POPULATE and MAP_LOCKED read in the whole file, correctly.
     Source: mmap(2) "MAP_POPULATE", "MAP_LOCKED"."""
     share.outside.write_pattern(share.outside.open("fred", NEW, 0o644), 20 * PAGE)
     fd = share.inside.open("fred")

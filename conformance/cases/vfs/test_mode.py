@@ -132,8 +132,7 @@ def test_chmod_of_special_files(share: Share, kind: int) -> None:
 
 @case("MODE-011", caches=FRESH, needs=["passthrough-ownership"])
 def test_what_the_host_changes_is_seen(share: Share) -> None:
-    """A chmod(2) on the host is seen inside at once, all twelve bits of it, and is what permission is judged
-    by.
+    """A chmod(2) on the host is seen inside at once, with all twelve bits, and decides permissions.
     Source: Documentation/filesystems/9p.rst, cache=none."""
     share.inside.create("fred", b"secret", 0o644)
     bob = share.inside.spawn("bob", uid=1001)
@@ -146,7 +145,7 @@ def test_what_the_host_changes_is_seen(share: Share) -> None:
 
 @case("MODE-012", covers=[Tsetattr], cached_too=True)
 def test_chmod_marks_ctime(share: Share) -> None:
-    """chmod(2) moves ctime forward and leaves atime and mtime, of files and directories.
+    """chmod(2) of files and directories moves ctime forward and leaves atime and mtime alone.
     Source: POSIX chmod."""
     share.inside.create("fred")
     share.inside.mkdir("d")
@@ -163,7 +162,7 @@ def test_chmod_marks_ctime(share: Share) -> None:
 
 @case("MODE-013", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
 def test_the_owner_may_change_the_mode(share: Share) -> None:
-    """An ordinary user changes the mode of his own file, even of one that he may neither read nor write.
+    """An ordinary user can change the mode of their own file, even of one that they may neither read nor write.
     Source: chmod(2): the effective uid must match the owner."""
     bob = share.inside.spawn("bob", uid=1001)
     bob.create("fred", b"", 0o600)
@@ -274,7 +273,7 @@ def test_mode_of_an_open_file_is_judged_at_open(share: Share) -> None:
 
 @case("MODE-021", covers=[Tsetattr])
 def test_chmod_by_one_name_shows_under_the_other(share: Share) -> None:
-    """The mode belongs to the file: changed by one of its names it is changed under the other.
+    """The mode belongs to the file: when changed through one of its names it is changed under the other.
     Source: POSIX link."""
     share.inside.create("fred", b"", 0o644)
     share.inside.link("fred", "barney")

@@ -1,4 +1,4 @@
-"""The one requirement that every other stands on: the share can be mounted.
+"""The one requirement on which every other depends: the share can be mounted.
 
 It runs first for each way of mounting. Where it fails, the cases that need that mount are undrivable for it.
 """
@@ -16,8 +16,8 @@ from protocol.messages import Tlopen
 
 @case(MOUNTABLE, covers=[Tlopen], cached_too=True, control=False)
 def test_can_be_mounted(share: Share) -> None:
-    """The share can be mounted with these options, on a fresh guest at the second attempt at the latest; /proc/mounts
-    shows the mount, and the root of it is an empty directory that agrees inside and outside.
+    """The share can be mounted with these options, at the latest in a second attempt on a fresh guest. /proc/mounts
+    shows the mount, and its root is an empty directory that agrees inside and outside.
     Source: mount(2); Documentation/filesystems/9p.rst, USAGE."""
     shown = [where for _, where, _, _ in share.inside.mounts()]
     mounted_here = share.mounted.mount_point in shown or share.on_control or "remount" not in share.mounted.features

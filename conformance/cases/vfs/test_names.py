@@ -1,4 +1,4 @@
-"""What a name may be: any bytes but NUL and slash, up to 255 of them, and two bytes that differ are two names."""
+"""What a name may be: any bytes but NUL and slash, up to 255; names that differ in one byte are different names."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def test_a_name_made_outside(share: Share, name: str) -> None:
     "name", [GOOD["bytes-255"], GOOD["bytes-ff-255"], GOOD["newline"]], ids=["bytes-255", "bytes-ff-255", "newline"]
 )
 def test_every_call_takes_the_name(share: Share, name: str) -> None:
-    """mkdir(2), symlink(2), link(2), rename(2) and open(2) make the same name, of 255 bytes too, and below a
-    directory of that name as well.  Source: POSIX NAME_MAX; 9P2000.L: each message carries name[s]."""
+    """mkdir(2), symlink(2), link(2), rename(2) and open(2) all accept the same name, also one of 255 bytes, and also
+    below a directory of that name.  Source: POSIX NAME_MAX; 9P2000.L: each message carries name[s]."""
     share.inside.create("source", b"abc")
     share.inside.mkdir(name)
     for maker in ("create", "mkdir", "symlink", "link", "rename"):
@@ -170,7 +170,7 @@ def test_removing_what_stands_for_something_else(share: Share) -> None:
 
 @case("NAMES-008", covers=[Tlcreate], cached_too=True)
 def test_case_makes_two_names(share: Share) -> None:
-    """Names that differ in case only, or in how the same letters are composed, are different files.
+    """Names that differ only in case, or in how the same letters are composed, are different files.
     Source: POSIX 3.170 Filename, 4.8 Filename Portability: names are compared byte by byte."""
     names = ["fred", "FRED", "Fred", "\u00e9", "e\u0301", "\u00df", "ss"]
     for i, name in enumerate(names):
@@ -199,8 +199,8 @@ def test_every_byte(share: Share) -> None:
 
 @case("NAMES-010", covers=[Twalk], cached_too=True)
 def test_names_that_begin_alike(share: Share) -> None:
-    """Names that differ in their last byte or in length only are different files.
-    Source: POSIX 3.170 Filename; known defects: kvmtool 32832dd and its kin (names cut to a buffer's length)."""
+    """Names that differ only in their last byte or in length are different files.
+    Source: POSIX 3.170 Filename; known defects: kvmtool 32832dd and similar (names truncated to a buffer's length)."""
     stem = "n" * 250
     names = [stem + end for end in ("", "1", "2", "11", "12", "12345", "12346")]
     for name in names:
@@ -213,7 +213,7 @@ def test_names_that_begin_alike(share: Share) -> None:
 @case("NAMES-011", covers=[Tlcreate], severity="linux")
 @pytest.mark.parametrize("name", [".virtfs_metadata", ".virtfs_metadata_root", "lost+found", ".9p", ".fscache"])
 def test_names_that_servers_use_themselves(share: Share, name: str) -> None:
-    """A name that some server uses for its own bookkeeping is a name as any other.
+    """A name that some server uses for its own bookkeeping is a name like any other.
     Source: POSIX 3.170 Filename; QEMU refuses .virtfs_metadata with security_model=mapped-file only, known defect:
     CVE-2017-7493."""
     share.inside.create(name, b"abc")
@@ -226,7 +226,7 @@ def test_names_that_servers_use_themselves(share: Share, name: str) -> None:
 
 @case("NAMES-012")
 def test_a_name_is_not_a_path_elsewhere(share: Share) -> None:
-    """A backslash, a colon or a percent-escape in a name leads nowhere else.
+    """A backslash, a colon or a percent-escape in a name is part of the name and does not lead elsewhere.
     Source: POSIX: only the slash parts components; path_resolution(7)."""
     share.inside.mkdir("dir")
     share.inside.create("dir/fred", b"abc")
@@ -239,7 +239,7 @@ def test_a_name_is_not_a_path_elsewhere(share: Share) -> None:
 
 @case("NAMES-013", covers=[Twalk], caches=FRESH)
 def test_a_missing_name_beside_its_likes(share: Share) -> None:
-    """A look-up of a name that differs from one that is there fails with ENOENT each time, and does not make it.
+    """A look-up of a missing name that resembles an existing one fails with ENOENT each time, and does not create it.
     Source: POSIX 4.13; 9P2000.L Twalk."""
     share.inside.create("fred")
     for name in ("fre", "fredd", "fred ", "Fred", "fred.", " fred", "fred\n", "\udcff"):

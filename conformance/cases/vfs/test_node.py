@@ -1,4 +1,4 @@
-"""mknod(2), mkfifo(3), bind(2): special files on the share, made inside and made outside, and their use."""
+"""mknod(2), mkfifo(3), bind(2): special files on the share, made inside or outside, and their use."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ NULL = os.makedev(1, 3)
 
 
 def device_of(kind: str) -> int:
-    """The device number to give mknod(2): an unused one, so that nothing hangs on it."""
+    """The device number to give mknod(2): an unused one, so that no driver is involved."""
     return os.makedev(240, 17) if kind in DEVICES else 0
 
 
 def need_root_for(share: Share, kind: str) -> None:
-    """Device nodes are made by root on the host too."""
+    """Device nodes are made by root on the host, too."""
     if kind in DEVICES:
         share.need("host-root", "only root makes device nodes")
 
@@ -178,7 +178,7 @@ def test_device_nodes_are_for_root(share: Share, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["fifo", "socket", "regular"])
 def test_a_node_belongs_to_who_makes_it(share: Share, kind: str) -> None:
     """A fifo, socket or file made by mknod(2) has the effective user and group of the process, or the group of a
-    set-group-ID directory.
+    set-group-ID parent directory.
     Source: mknod(2) "The newly created node will be owned by the effective user ID of the process"; 9P2000.L
     Tmknod gid[4]."""
     share.inside.mkdir("project")
@@ -303,9 +303,9 @@ def test_connect_to_what_is_no_listener(share: Share) -> None:
 
 @case("NODE-017", caches=FRESH)
 def test_a_device_node_is_the_guests_device(share: Share) -> None:
-    """A node of the null device is the guest's own: writes vanish, reads give end of file; of the zero device,
-    zeros.  Source: null(4); the client opens devices by number, and the server must never be asked to: known
-    defect: CVE-2023-2861."""
+    """A node of the null device is the guest's own: writes vanish, reads give end of file; one of the zero device gives
+    zeros.  Source: null(4); the client opens devices by number and must never ask the server to; known defect:
+    CVE-2023-2861."""
     need_root_for(share, "char")
     share.outside.mknod("null", stat.S_IFCHR | 0o666, NULL)
     share.outside.mknod("zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))

@@ -1,8 +1,7 @@
-"""Several processes of one guest on one file or directory, in turns: one works, another looks on or interferes.
+"""Several processes of one guest on one file or directory, in turns: one works, another observes or interferes.
 
-What one process of a guest has written another must see at once, and nothing that it does to see it may lose a byte:
-in one kernel there is one file, whatever the cache mode. The suite's own looks would be lookers, too:
-nothing is compared before the writer has closed.
+What one process of a guest writes, another must see at once, and observing it may not lose a byte: one kernel has one
+file, whatever the cache mode. The suite's own comparison would observe, too, so it waits until the writer has closed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Judge = Callable[[], object]
 
 
 def chunk(number: int) -> bytes:
-    """Bytes that no other chunk has."""
+    """Content that differs from every other chunk's."""
     return bytes(33 + (number * 31 + at) % 90 for at in range(CHUNK))
 
 
@@ -52,7 +51,7 @@ class Writer:
         self.seen = bytes(len(WHOLE)) if way == "mapped" else b""
 
     def write(self, number: int) -> Judge:
-        """Write the chunk of that number at its place."""
+        """Write the chunk with that number at its place."""
         place = CHUNKS - 1 - number if self.way == "backwards" else number
         at, data, then = place * CHUNK, chunk(place), self.process.then
         self.seen = self.seen.ljust(at, b"\0")[:at] + data + self.seen[at + CHUNK :]
@@ -72,7 +71,7 @@ class Writer:
 
 
 class Observer:
-    """Another process, which has the file open where `what` it does needs that."""
+    """Another process, which has the file open if `what` it does needs that."""
 
     def __init__(self, process: Vantage, path: str, what: str) -> None:
         self.process, self.path, self.what = process, path, what
@@ -81,7 +80,7 @@ class Observer:
         self.map = process.mmap(self.fd, len(WHOLE), PROT_READ, MAP_SHARED) if what == "map" else 0
 
     def look(self, seen: bytes) -> list[Judge]:
-        """Look at a file that holds `seen`, and say what was seen of it."""
+        """Observe a file that holds `seen`, and return what was seen."""
         size, path, then = len(seen), self.path, self.process.then
         after = f"{path!r} for another process, of {self.what}"
         match self.what:
@@ -110,14 +109,14 @@ class Observer:
         raise AssertionError(self.what)
 
     def close(self) -> list[Judge]:
-        """Let go of the file."""
+        """Close the file."""
         then = self.process.then
         unmapped: list[Judge] = [then.munmap(self.map).result] if self.map else []
         return [*unmapped, then.close(self.fd).result] if self.fd >= 0 else unmapped
 
 
 def size_is(what: str, seen: Pending[Attributes], size: int) -> Judge:
-    """The stat has that size."""
+    """The stat result has that size."""
     return lambda: fields(what, seen.result(), size=size)
 
 
@@ -127,7 +126,7 @@ def content_is(what: str, seen: Pending[bytes], content: bytes) -> Judge:
 
 
 def judge_all(judges: Iterable[Judge]) -> None:
-    """Wait for all that was sent, in order."""
+    """Wait for the results of all calls, in order."""
     for judge in judges:
         judge()
 
@@ -136,7 +135,7 @@ LOOKS = ("stat", "fstat", "seek", "list", "read", "open and read", "access", "lo
 
 
 def looked_at(share: Share, way: str, looks: tuple[str, ...]) -> None:
-    """One writer for each kind of look, and what the file holds once it is closed."""
+    """One writer for each kind of observation, and what the file holds once it is closed."""
     writing, looking = share.inside.spawn("writer"), share.inside.spawn("observer")
     for what in looks:
         path = what.replace(" ", "-")
@@ -151,7 +150,7 @@ def looked_at(share: Share, way: str, looks: tuple[str, ...]) -> None:
 
 
 def held(share: Share, path: str, content: bytes, after: str) -> None:
-    """The file holds that, inside and outside."""
+    """The file holds that content, inside and outside."""
     wanted = len(content), hashlib.sha256(content).hexdigest()
     equal(f"size and hash of {path!r} {after}", share.same(share.content(path)), wanted, code="content")
 
@@ -159,8 +158,8 @@ def held(share: Share, path: str, content: bytes, after: str) -> None:
 @pytest.mark.parametrize("way", ["write", "append", "backwards"])
 @case("OBSERVER-001", covers=[Twrite, Twalk, Tgetattr], cached_too=True, seconds=120)
 def test_a_look_at_a_file_that_is_written(share: Share, way: str) -> None:
-    """A process that looks at a file while another writes it (stat, listing, reading, access, a lock, attributes) sees
-    each byte that was written and the size that follows from it, and takes nothing from the file.
+    """A process that observes a file while another writes it (stat, listing, reading, access, a lock, attributes) sees
+    every byte written and the right size, and the file loses nothing.
     Source: POSIX write: "After a write() to a regular file has successfully returned: any successful read() from each
     byte position in the file that was modified by that write() shall return the data specified by the write()"."""
     looked_at(share, way, LOOKS)
@@ -168,7 +167,7 @@ def test_a_look_at_a_file_that_is_written(share: Share, way: str) -> None:
 
 @case("OBSERVER-002", covers=[Twrite, Twalk], caches=WRITE_BACK, cached_too=True, seconds=120)
 def test_a_map_of_a_file_that_is_written(share: Share) -> None:
-    """A process that has a file mapped sees each byte that another writes to it, and takes nothing from the file.
+    """A process that has a file mapped sees every byte that another writes to it, and the file loses nothing.
     Source: POSIX mmap, MAP_SHARED: "write references shall change the underlying object"; Linux: a mapping and read(2)
     share the page cache."""
     share.inside.create("whole", bytes(len(WHOLE)), 0o644)
@@ -186,7 +185,7 @@ def test_a_map_of_a_file_that_is_written(share: Share) -> None:
 
 @case("OBSERVER-003", covers=[Twrite, Twalk], caches=WRITE_BACK, cached_too=True, seconds=120)
 def test_a_look_at_a_file_that_is_written_through_a_map(share: Share) -> None:
-    """What a process writes through a shared mapping another sees at once by reading, and looks lose none of it.
+    """Another process reads at once what a process writes through a shared mapping, and observing loses none of it.
     Source: POSIX mmap, MAP_SHARED; Linux: a mapping and read(2) share the page cache."""
     looked_at(share, "mapped", ("stat", "list", "read", "open and read", "lock"))
 
@@ -195,7 +194,7 @@ INTERFERES = ("rename", "link", "chmod", "chown", "utimens", "setxattr")
 
 
 def interfere(other: Starts, path: str, what: str, number: int) -> tuple[str, list[Judge]]:
-    """Change the file, not its content; its name from then on."""
+    """Change the file, not its content. Returns its name from then on."""
     match what:
         case "rename":
             return f"renamed{number}", [other.rename(path, f"renamed{number}").result]
@@ -216,7 +215,8 @@ def interfere(other: Starts, path: str, what: str, number: int) -> tuple[str, li
 @pytest.mark.parametrize("what", INTERFERES)
 @case("OBSERVER-004", covers=[Twrite, Twalk], cached_too=True, seconds=120)
 def test_another_process_changes_a_file_that_is_written(share: Share, what: str) -> None:
-    """A process that renames, links or re-labels a file while another writes it changes none of what is written.
+    """A process that renames a file, links it or changes its attributes while another writes it changes none of its
+    content.
     Source: POSIX rename, link, chmod, chown, utimensat: none of them concerns the content of a file."""
     writing, other = share.inside.spawn("writer"), share.inside.spawn("observer")
     path = "file"
@@ -234,8 +234,8 @@ def test_another_process_changes_a_file_that_is_written(share: Share, what: str)
 @pytest.mark.parametrize("how", ["truncate", "ftruncate", "open"])
 @case("OBSERVER-005", covers=[Twrite, Tsetattr], cached_too=True, seconds=120)
 def test_another_process_cuts_a_file_that_is_written(share: Share, how: str) -> None:
-    """A file that another process cuts while it is written ends where it was cut, and the next write of the first
-    process lands at its own offset: what lies between is zeros.
+    """A file that another process truncates while it is written ends there, and the writer's next write lands at its
+    own offset: the gap is zeros.
     Source: POSIX ftruncate, lseek: "If data is later written at this point, subsequent reads of data in the gap shall
     return bytes with the value 0"."""
     writing, other = share.inside.spawn("writer"), share.inside.spawn("observer")
@@ -259,7 +259,8 @@ def test_another_process_cuts_a_file_that_is_written(share: Share, how: str) -> 
 
 @case("OBSERVER-006", covers=[Twrite, Twalk], cached_too=True, seconds=120)
 def test_two_processes_append_in_turns_and_a_third_looks(share: Share) -> None:
-    """What two processes append to one file in turns stands there in the order of their writes, whoever looks between.
+    """What two processes append to one file in turns is there in the order of their writes, even if a third observes in
+    between.
     Source: open(2) "O_APPEND"."""
     first, second, looking = (share.inside.spawn(name) for name in ("writer", "second", "observer"))
     with share.without_comparison():
@@ -278,8 +279,8 @@ def test_two_processes_append_in_turns_and_a_third_looks(share: Share) -> None:
 
 @case("OBSERVER-007", covers=[Treaddir, Tlopen], cached_too=True, seconds=120)
 def test_a_directory_that_another_process_changes(share: Share) -> None:
-    """A process that lists a directory, by name or by a descriptor that it holds and rewinds, sees each name that
-    another process has made, renamed or removed by then, and opens what it has written.
+    """A process that lists a directory, by name or by a descriptor that it rewinds, sees each change of names that
+    another process has made by then, and can open the new files.
     Source: POSIX readdir, rewinddir: "shall also cause the directory stream to refer to the current state"."""
     share.inside.mkdir("d", 0o755)
     making, looking = share.inside.spawn("writer"), share.inside.spawn("observer")
@@ -320,7 +321,7 @@ def test_a_directory_that_another_process_changes(share: Share) -> None:
 @pytest.mark.parametrize("what", ["stat", "entries", "slurp"])
 @case("OBSERVER-008", covers=[Twrite, Twalk], cached_too=True, seconds=120)
 def test_a_look_at_the_same_time(share: Share, what: str) -> None:
-    """A file that a process writes while another looks at it without a pause holds all that was written.
+    """A file that one process writes while another observes it continuously holds all that was written.
     Source: POSIX write, as in OBSERVER-001."""
     length = 64 * CHUNK
     writing, looking = share.inside.spawn("writer"), share.inside.spawn("observer")

@@ -1,5 +1,5 @@
-"""open(2): creating, truncating, appending, and what a name must be; flags and permissions stand in their own
-families (open_flags, open_access)."""
+"""open(2): creating, truncating, appending, and what a name must be; flags and permissions have their own families
+(open_flags, open_access)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_creat_keeps_setid_and_sticky_bits(share: Share, bits: int) -> None:
 
 @case("OPEN-003", covers=[Tlopen], cached_too=True)
 def test_creat_of_an_existing_file_leaves_it(share: Share) -> None:
-    """open(O_CREAT) of a file that is there opens it: content, mode, owner and times stay.
+    """open(O_CREAT) of an existing file opens it: content, mode, owner and times stay.
     Source: open(2) "O_CREAT"; POSIX open: "this flag has no effect except as noted under O_EXCL"."""
     share.inside.create("fred", b"old content", 0o640)
     settled_times(share, "fred")
@@ -61,7 +61,7 @@ def test_creat_of_an_existing_file_leaves_it(share: Share) -> None:
 
 @case("OPEN-004", covers=[Tlcreate], cached_too=True, about="agreement")
 def test_creat_excl_of_a_new_name(share: Share) -> None:
-    """open(O_CREAT|O_EXCL) of a name that is not there makes the file, and a second one fails with EEXIST.
+    """open(O_CREAT|O_EXCL) of a new name makes the file, and a second call fails with EEXIST.
     Source: open(2) "O_EXCL", EEXIST."""
     share.inside.open("fred", NEW | os.O_EXCL, 0o644)
     share.same(share.stat("fred"))
@@ -84,8 +84,8 @@ def test_creat_excl_of_a_taken_name(share: Share, kind: str) -> None:
 
 @case("OPEN-006", covers=[Tlcreate], caches=FRESH)
 def test_creat_excl_of_a_name_made_outside(share: Share) -> None:
-    """O_EXCL finds the file that the host has made since the guest last saw the name free: EEXIST.
-    Source: open(2) "O_EXCL: Ensure that this call creates the file"; the server is the one that knows."""
+    """O_EXCL fails with EEXIST for a file that the host has made since the guest last saw the name free.
+    Source: open(2) "O_EXCL: Ensure that this call creates the file"; only the server knows."""
     share.inside.refuses(ENOENT).open("fred")
     share.inside.create("other")
     share.outside.create("fred", b"of the host")
@@ -113,7 +113,7 @@ def test_trunc_empties_a_file(share: Share, access: int) -> None:
 
 @case("OPEN-008", covers=[Tlopen])
 def test_creat_trunc_of_an_existing_file_keeps_its_mode(share: Share) -> None:
-    """creat(2) of a file that is there empties it, and its mode argument is not applied.
+    """creat(2) of an existing file empties it and ignores its mode argument.
     Source: open(2) "A call to creat() is equivalent to O_CREAT|O_WRONLY|O_TRUNC"."""
     share.inside.create("fred", b"abc", 0o600)
     share.inside.open("fred", NEW | os.O_TRUNC, 0o777)
@@ -123,7 +123,7 @@ def test_creat_trunc_of_an_existing_file_keeps_its_mode(share: Share) -> None:
 
 @case("OPEN-009", covers=[Tlopen], caches=UNCACHED)
 def test_trunc_of_a_file_that_grew_outside(share: Share) -> None:
-    """open(O_TRUNC) empties a file also where the guest last saw it empty and the host has written since.
+    """open(O_TRUNC) empties a file even if the guest last saw it empty and the host has written since.
     Source: open(2) "O_TRUNC"; the length that counts is the server's."""
     share.inside.create("fred")
     share.outside.overwrite("fred", b"x" * 9000)
@@ -133,7 +133,7 @@ def test_trunc_of_a_file_that_grew_outside(share: Share) -> None:
 
 @case("OPEN-010", covers=[Twrite], cached_too=True, about="agreement")
 def test_append_writes_at_the_end(share: Share) -> None:
-    """With O_APPEND every write(2) goes to the end of the file, wherever lseek(2) went before.
+    """With O_APPEND every write(2) goes to the end of the file, wherever lseek(2) set the offset.
     Source: open(2) "O_APPEND"; POSIX write."""
     share.inside.create("fred", b"0123456789")
     fd = share.inside.open("fred", os.O_RDWR | os.O_APPEND)
@@ -164,8 +164,7 @@ def test_append_after_the_host_appended(share: Share) -> None:
 
 @case("OPEN-012", covers=[Tlcreate, Twrite])
 def test_append_on_a_file_just_created(share: Share) -> None:
-    """O_APPEND together with O_CREAT holds for the new file as well: two descriptors never overwrite each
-    other.
+    """O_APPEND together with O_CREAT applies to the new file as well: two descriptors never overwrite each other.
     Source: open(2) "O_APPEND"; the flag travels in Tlcreate."""
     first = share.inside.open("log", NEW | os.O_APPEND, 0o644)
     second = share.inside.open("log", os.O_WRONLY | os.O_APPEND)
@@ -176,7 +175,7 @@ def test_append_on_a_file_just_created(share: Share) -> None:
 
 @case("OPEN-013", covers=[Twrite], severity="linux", caches=UNCACHED)
 def test_append_taken_off_by_fcntl(share: Share) -> None:
-    """After fcntl(F_SETFL) takes O_APPEND off, pwrite(2) writes at its offset again.
+    """After fcntl(F_SETFL) clears O_APPEND, pwrite(2) writes at its offset again.
     Source: fcntl(2) "F_SETFL: On Linux, this command can change only the O_APPEND, O_ASYNC, ... flags";
     Linux v9fs has no message for it, and a server that keeps its own O_APPEND appends on: known defect:
     WSL#40649."""
@@ -236,7 +235,7 @@ def test_creat_through_a_dangling_link(share: Share) -> None:
     ],
 )
 def test_open_of_a_name_that_cannot_be(share: Share, name: str, wanted: int) -> None:
-    """open(2) of a name that leads nowhere fails with the errno of path resolution, and makes nothing.
+    """open(2) of a bad path fails with the errno of path resolution, and makes nothing.
     Source: open(2) ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG; path_resolution(7)."""
     share.inside.create("file")
     share.inside.symlink("loop", "loop")
@@ -319,7 +318,7 @@ def test_openat_of_bad_descriptors(share: Share) -> None:
 
 @case("OPEN-023", covers=[Tlopen])
 def test_two_opens_are_two_descriptions(share: Share) -> None:
-    """Two opens of one file have offsets of their own.
+    """Two opens of one file have separate offsets.
     Source: open(2) "open file description"; POSIX open."""
     share.inside.create("fred", b"0123456789")
     first, second = share.inside.open("fred"), share.inside.open("fred")
@@ -330,8 +329,8 @@ def test_two_opens_are_two_descriptions(share: Share) -> None:
 
 @case("OPEN-024", covers=[Tlcreate, Tread], seconds=150.0)
 def test_many_files_open_at_once(share: Share) -> None:
-    """200 files open at once each read back their own content.  Source: open(2); a server that gives host
-    descriptors back under pressure must reopen the right file; known defect: CVE-2021-20181."""
+    """200 files open at once can each be read back with their own content.  Source: open(2); a server that closes host
+    descriptors under pressure must reopen the right file; known defect: CVE-2021-20181."""
     share.inside.timeout = 100.0  # 200 files in one call
     equal("numbers of files with another's content", share.inside.hold_many_open("f", 200), [], code="content")
     equal("number of names in the directory", len(share.same(share.directory())), 200, code="names")
@@ -367,8 +366,7 @@ def test_creat_in_a_removed_directory(share: Share) -> None:
 def test_creat_in_a_directory_removed_outside(share: Share) -> None:
     """open(O_CREAT) in a directory that the host has removed fails with ENOENT, and nothing appears
     elsewhere.
-    Source: open(2) ENOENT; a server must not make the file where another directory now has the name's
-    place."""
+    Source: open(2) ENOENT; a server must not make the file in another directory that now has this name."""
     share.inside.mkdir("dir")
     at = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     with share.without_comparison():  # while the guest holds the name open, Linux keeps its entry for it
@@ -380,8 +378,8 @@ def test_creat_in_a_directory_removed_outside(share: Share) -> None:
 
 @case("OPEN-028", covers=[Tlopen], severity="linux", caches=FRESH)
 def test_file_replaced_outside_while_open(share: Share) -> None:
-    """A descriptor goes on reading its own file after the host put another in its name's place, and the
-    name opens the new one.
+    """A descriptor keeps reading its own file after the host has put another under its name, and the name opens the new
+    file.
     Source: POSIX open: a description refers to the file, not the name; rename(2)."""
     share.outside.create("fred", b"old")
     fd = share.inside.open("fred")
@@ -394,7 +392,7 @@ def test_file_replaced_outside_while_open(share: Share) -> None:
 
 
 def make_node(share: Share, kind: str, name: str) -> None:
-    """A file of the given kind; the fifo is made outside, where making it works for certain."""
+    """A file of the given kind; a fifo is made outside, where that certainly works."""
     if kind == "link":
         share.inside.create("target")
     makers: dict[str, Callable[[], None]] = {

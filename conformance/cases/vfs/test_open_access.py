@@ -1,4 +1,4 @@
-"""open(2) and permissions: who may open what for what, who owns a new file, and what a descriptor may do."""
+"""open(2) and permissions: who may open a file and how, who owns a new file, and what a descriptor allows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NEEDS = {"rdonly": 4, "wronly": 2, "rdwr": 6}
 
 @case("OPEN-201", covers=[Tlopen])
 def test_access_modes_against_permissions(share: Share) -> None:
-    """open(2) for reading, writing or both works for owner, group member and others exactly where the mode of
-    the file gives that class the bits, and fails with EACCES elsewhere.
+    """open(2) for reading, writing or both works for owner, group member and others exactly where the file's mode has
+    the bits for that class, and fails with EACCES otherwise.
     Source: path_resolution(7) "Permissions"; POSIX 4.5 File Access Permissions; open(2) EACCES."""
     people = {
         "owner": (1001, 2001, ()),
@@ -33,7 +33,7 @@ def test_access_modes_against_permissions(share: Share) -> None:
     share.inside.chown("fred", 1001, 2001)
     for mode in (0o600, 0o400, 0o240, 0o064, 0o042, 0o604, 0o777, 0o000):
         share.inside.chmod("fred", mode)
-        share.inside.close(share.inside.open("fred", os.O_RDWR))  # root may always
+        share.inside.close(share.inside.open("fred", os.O_RDWR))  # root always may
         for name, user in users.items():
             bits = mode >> {"owner": 6, "other": 0}.get(name, 3) & 7
             opens = [
@@ -112,8 +112,8 @@ def test_group_of_a_new_file_in_a_setgid_directory(share: Share) -> None:
 @case("OPEN-207", covers=[Tlcreate, Twrite])
 @pytest.mark.parametrize("mode", [0o000, 0o444], ids=oct)
 def test_new_file_is_open_as_asked_whatever_its_mode(share: Share, mode: int) -> None:
-    """The descriptor of a file just created may be written and read also where the new file's own mode
-    forbids that to its owner.
+    """The descriptor of a file just created can be written and read even if the new file's mode forbids that to its
+    owner.
     Source: open(2) "the mode applies only to future accesses of the newly created file; the open() call
     that creates a read-only file may well return a read/write file descriptor"."""
     bob = share.inside.spawn("bob", uid=1001)
@@ -127,7 +127,7 @@ def test_new_file_is_open_as_asked_whatever_its_mode(share: Share, mode: int) ->
 
 @case("OPEN-208", covers=[Tread, Twrite])
 def test_permission_is_checked_when_opening_only(share: Share) -> None:
-    """A descriptor keeps its access after its owner takes every permission from the file.
+    """A descriptor keeps its access after the owner removes every permission from the file.
     Source: POSIX open: access is established when the file description is made; chmod(2)."""
     bob = share.inside.spawn("bob", uid=1001)
     bob.create("fred", b"abc", 0o600)
@@ -156,7 +156,7 @@ def test_descriptor_allows_only_its_access_mode(share: Share) -> None:
 
 @case("OPEN-210")
 def test_no_descriptor_left(share: Share) -> None:
-    """open(O_CREAT) in a process that may have no further descriptor fails with EMFILE and makes nothing.
+    """open(O_CREAT) in a process at its limit of descriptors fails with EMFILE and makes nothing.
     Source: open(2) EMFILE; setrlimit(2) RLIMIT_NOFILE."""
     bob = share.inside.spawn("bob")
     bob.getpid()
@@ -167,7 +167,7 @@ def test_no_descriptor_left(share: Share) -> None:
 
 @case("OPEN-211", covers=[Tlopen], needs=("passthrough-ownership",))
 def test_permissions_set_outside_count_inside(share: Share) -> None:
-    """What the host's chmod and chown give or take counts for the guest's next open(2).
+    """Permissions that the host's chmod and chown grant or remove apply to the guest's next open(2).
     Source: POSIX chmod, chown; path_resolution(7)."""
     share.outside.create("fred", b"abc", 0o600)
     share.outside.chown("fred", 1001, 1001)

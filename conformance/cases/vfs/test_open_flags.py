@@ -1,5 +1,5 @@
 """open(2) flags beyond creating and truncating: O_NOFOLLOW, O_DIRECTORY, O_PATH, O_TMPFILE, O_SYNC, O_DIRECT,
-O_NOATIME, O_NONBLOCK on a fifo, and those that mean nothing for a regular file."""
+O_NOATIME, O_NONBLOCK on a fifo, and flags without effect on a regular file."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_nofollow_on_other_things(share: Share) -> None:
 @case("OPEN-103")
 @pytest.mark.parametrize("kind", ["file", "link", "fifo"])
 def test_directory_on_something_else(share: Share, kind: str) -> None:
-    """open(O_DIRECTORY) of what is not a directory, or links to none, fails with ENOTDIR, and does not wait
-    for the other end of a fifo.
+    """open(O_DIRECTORY) of anything but a directory, or of a link to such, fails with ENOTDIR, and does not wait for
+    the other end of a fifo.
     Source: open(2) "O_DIRECTORY: If pathname is not a directory, cause the open to fail"."""
     make_node(share, kind, "fred")
     share.inside.refuses(ENOTDIR).open("fred", os.O_DIRECTORY)
@@ -73,8 +73,8 @@ def test_directory_on_a_directory(share: Share) -> None:
 
 @case("OPEN-105", covers=[Tgetattr])
 def test_path_descriptor(share: Share) -> None:
-    """An O_PATH descriptor serves fstat(2), openat(2) and fchdir-like use, and fails with EBADF for read,
-    write, ftruncate, fchmod, fchown and fsync.
+    """An O_PATH descriptor works for fstat(2), openat(2) and as a base directory; read, write, ftruncate, fchmod,
+    fchown and fsync fail with EBADF.
     Source: open(2) "O_PATH"."""
     share.inside.create("fred", b"abc", 0o640)
     fd = share.inside.open("fred", O_PATH)
@@ -105,7 +105,7 @@ def test_path_of_a_link(share: Share) -> None:
 
 @case("OPEN-107")
 def test_path_needs_no_permission_on_the_file(share: Share) -> None:
-    """O_PATH of a file with mode 0 works for a user who may search the way to it.
+    """O_PATH of a file with mode 0 works for a user with search permission on its path.
     Source: open(2) "Opening a file ... with the O_PATH flag requires no permissions on the object itself"."""
     share.inside.create("fred", b"", 0)
     bob = share.inside.spawn("bob", uid=1001)
@@ -146,7 +146,7 @@ def test_tmpfile_of_bad_arguments(share: Share) -> None:
 @case("OPEN-111", covers=[Tlcreate, Twrite], cached_too=True)
 @pytest.mark.parametrize("flag", [os.O_SYNC, os.O_DSYNC], ids=["sync", "dsync"])
 def test_sync_writes_are_there_at_once(share: Share, flag: int) -> None:
-    """What was written through O_SYNC or O_DSYNC is seen outside when write(2) returns, in every cache mode.
+    """Data written through O_SYNC or O_DSYNC is visible outside when write(2) returns, in every cache mode.
     Source: open(2) "O_SYNC": data are "transferred to the underlying hardware" when write returns."""
     fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR | flag, 0o644)
     for size in (10, 5000, 200_000):
@@ -280,7 +280,7 @@ def test_flags_without_meaning_for_a_file(share: Share, flag: int) -> None:
 
 @case("OPEN-121", covers=[Tlopen])
 def test_descriptor_tells_its_flags(share: Share) -> None:
-    """fcntl(F_GETFL) returns access mode and status flags as they were given.  Source: fcntl(2) F_GETFL."""
+    """fcntl(F_GETFL) returns the access mode and status flags that open(2) was given.  Source: fcntl(2) F_GETFL."""
     share.inside.create("fred")
     for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_NONBLOCK):
         got = share.inside.fcntl(share.inside.open("fred", flags), 3) & ~0o100000
@@ -289,7 +289,7 @@ def test_descriptor_tells_its_flags(share: Share) -> None:
 
 @case("OPEN-122", covers=[Tlopen, Tread], about="agreement")
 def test_reopen_through_proc(share: Share) -> None:
-    """A descriptor opened again through /proc/self/fd has the access that is asked for now.
+    """A descriptor reopened through /proc/self/fd has the access mode of the second open(2).
     Source: proc(5) "/proc/[pid]/fd"; open(2) NOTES, on O_PATH descriptors."""
     share.inside.create("fred", b"abc")
     held = share.inside.open("fred", O_PATH)
@@ -309,7 +309,7 @@ def test_read_of_a_directory(share: Share) -> None:
 
 @case("OPEN-124")
 def test_close_twice(share: Share) -> None:
-    """close(2) of a descriptor that is closed fails with EBADF, and so does its further use.
+    """close(2) of a closed descriptor fails with EBADF, and so does any other use of it.
     Source: close(2) EBADF; POSIX close."""
     share.inside.create("fred")
     fd = share.inside.open("fred", os.O_RDWR)

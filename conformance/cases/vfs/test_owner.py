@@ -46,7 +46,7 @@ def test_chown_sets_owner_and_group(share: Share, kind: str) -> None:
 
 @case("OWNER-002", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
 def test_the_whole_range_of_ids(share: Share) -> None:
-    """Every id of 32 bits but the last is kept as it is.
+    """Every 32-bit id but the last is kept exactly.
     Source: Tsetattr.uid, .gid are 4 bytes; chown(2)."""
     share.inside.create("fred")
     for number in (1, 65534, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 2, 0):
@@ -138,8 +138,7 @@ def test_chown_of_special_files(share: Share, kind: int) -> None:
 
 @case("OWNER-009", needs=["guest-root"])
 def test_only_root_gives_files_away(share: Share) -> None:
-    """An ordinary user may not change the owner of his own file, nor take over another's: EPERM, nothing
-    changed.
+    """An ordinary user may neither change the owner of their own file nor take over another's: EPERM, nothing changes.
     Source: chown(2) EPERM; POSIX _POSIX_CHOWN_RESTRICTED."""
     bob = share.inside.spawn("bob", uid=1001)
     bob.create("mine", b"", 0o666)
@@ -159,7 +158,7 @@ def test_only_root_gives_files_away(share: Share) -> None:
 
 @case("OWNER-010", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
 def test_an_owner_gives_his_file_to_groups_he_is_in(share: Share) -> None:
-    """The owner may set the group to his own or a supplementary one, with EPERM for every other.
+    """The owner may set the group to their primary or a supplementary one; any other fails with EPERM.
     Source: chown(2): "the owner of a file may change the group of the file to any group of which that owner
     is a member"."""
     bob = share.inside.spawn("bob", uid=1001, gid=1001, groups=[5000, 6000])
@@ -187,7 +186,7 @@ def test_a_group_member_who_is_not_the_owner_may_not(share: Share) -> None:
 @case("OWNER-012", covers=[Tsetattr], severity="linux", needs=["guest-root"], cached_too=True)
 @pytest.mark.parametrize("who", ["owner", "root"])
 def test_chown_clears_set_id_bits(share: Share, who: str) -> None:
-    """chown(2) of an executable clears set-user-ID and set-group-ID, by the owner and in Linux by root too.
+    """chown(2) of an executable clears set-user-ID and set-group-ID, by its owner and, on Linux, by root too.
     Source: chown(2): "since Linux 2.2.13, root is treated like other users"; POSIX chown."""
     share.inside.create("fred", b"#!/bin/sh\n")
     share.inside.chown("fred", 1001, 1001)
@@ -216,7 +215,7 @@ def test_chown_keeps_setgid_that_is_not_executable(share: Share) -> None:
 
 @case("OWNER-014", needs=["host-root"], caches=FRESH)
 def test_what_the_host_changes_is_seen_and_counts(share: Share) -> None:
-    """An owner that the host gave a file is seen inside at once, and may from then on change its mode.
+    """A new owner that the host gives a file is seen inside at once, and can then change the file's mode.
     Source: Documentation/filesystems/9p.rst, cache=none."""
     share.host_sets_mode_and_owner()
     share.inside.create("fred", b"", 0o600)
@@ -231,8 +230,7 @@ def test_what_the_host_changes_is_seen_and_counts(share: Share) -> None:
 
 @case("OWNER-015", covers=[Tlcreate, Tmkdir, Tsymlink], needs=["guest-root"], cached_too=True)
 def test_new_files_belong_to_their_maker(share: Share) -> None:
-    """A file, a directory and a symbolic link made by an ordinary user have his uid and his gid, on the host
-    too.
+    """A file, a directory and a symbolic link made by an ordinary user have that user's uid and gid, on the host too.
     Source: POSIX open, mkdir, symlink; Tlcreate.gid and the n_uname of Tattach."""
     bob = share.inside.spawn("bob", uid=1001, gid=1002, groups=[5000])
     bob.create("file")
@@ -244,8 +242,7 @@ def test_new_files_belong_to_their_maker(share: Share) -> None:
 
 @case("OWNER-016", covers=[Tlcreate, Tmkdir], needs=["guest-root"], cached_too=True)
 def test_group_of_a_setgid_directory_is_inherited(share: Share) -> None:
-    """In a directory with S_ISGID new files get its group, new directories also its S_ISGID, whoever makes
-    them.
+    """In a directory with S_ISGID new files get its group, and new directories also its S_ISGID, whoever makes them.
     Source: inode(7); mkdir(2); fs/9p/vfs_inode_dotl.c v9fs_get_fsgid_for_create."""
     share.inside.mkdir("d")
     share.inside.chown("d", 0, 5000)
@@ -277,7 +274,7 @@ def test_setgid_is_not_granted_to_a_foreign_group(share: Share) -> None:
 
 @case("OWNER-018", covers=[Tsetattr], needs=["guest-root"])
 def test_owner_belongs_to_the_file_not_the_name(share: Share) -> None:
-    """Changed by one name of a file, owner and group show under its other, and survive a rename.
+    """Owner and group changed through one name of a file show under its other name, and survive a rename.
     Source: POSIX link."""
     share.inside.create("fred")
     share.inside.link("fred", "barney")

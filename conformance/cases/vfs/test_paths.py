@@ -1,4 +1,4 @@
-"""Paths: their length, their depth, their dots and slashes, and that a descriptor leads further than any path."""
+"""Paths: length, depth, dots and slashes, and directories deeper than any path, reached by descriptors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
 
 def down(vantage: Any, names: list[str], make: bool) -> list[int]:
-    """Descriptors from "." down through directories of those names, made on the way if `make`."""
+    """Descriptors from "." down through directories of those names, which are created if `make` is true."""
     fds = [vantage.open(".", DIRECTORY)]
     for name in names:
         if make:
@@ -45,7 +45,7 @@ def close_all(vantage: Any, fds: list[int]) -> None:
 
 @case("PATHS-001", covers=[Twalk], cached_too=True)
 def test_dots_and_slashes(share: Share) -> None:
-    """ ".", ".." and repeated slashes in a path lead where they say, through directories that were just made too.
+    """ ".", ".." and repeated slashes in a path lead where they should, also through directories that were just made.
     Source: POSIX 4.13 Pathname Resolution; path_resolution(7)."""
     share.inside.mkdir("a")
     share.inside.mkdir("a/b")
@@ -66,7 +66,7 @@ def test_longest_path(share: Share) -> None:
     Source: POSIX PATH_MAX (the NUL counts); Linux include/uapi/linux/limits.h."""
     share.inside.create("fred", b"abc")
     root = share.inside.root + "/"
-    with share.without_comparison():  # the host's name of the same directory has another length
+    with share.without_comparison():  # the host's path of the same directory has another length
         for length, works in ((PATH_MAX - 1, True), (PATH_MAX, False)):
             name = "fred" if (length - len(root)) % 2 == 0 else "/fred"
             path = root + "./" * ((length - len(root) - len(name)) // 2) + name
@@ -91,7 +91,7 @@ def test_longest_path(share: Share) -> None:
 @case("PATHS-003", covers=[Tmkdir, Twalk, Tlcreate], about="agreement")
 def test_forty_directories_deep(share: Share) -> None:
     """Files 40 directories deep are made, read, renamed and removed by path.
-    Source: POSIX 4.13; 9P2000.L Twalk: at most 16 names a message (walk(5)), the client goes on with another."""
+    Source: POSIX 4.13; 9P2000.L Twalk: at most 16 names a message (walk(5)), the client continues with another."""
     deep = chain(share, 39) + "/d39"
     share.inside.mkdir(deep)
     share.inside.create(f"{deep}/fred", b"abc")
@@ -125,10 +125,10 @@ def test_another_user_goes_deep_at_once(share: Share, depth: int) -> None:
 
 @case("PATHS-005", covers=[Tmkdir, Tlcreate, Treaddir, Tunlinkat], caches=FRESH)
 def test_deeper_than_a_path_can_say(share: Share) -> None:
-    """Twenty directories with names of 255 bytes, below one another, make a path of over 5000 bytes: by descriptors
-    files there are made, read, listed, renamed and removed, and the host sees them.
-    Source: POSIX openat: PATH_MAX limits a path given, not a file's depth; 9P2000.L has no paths; known defects:
-    kvmtool 32832dd, GitLab qemu#3358 (buffers and 16-bit lengths for whole paths)."""
+    """Twenty directories with names of 255 bytes, below one another, make a path of over 5000 bytes. Through
+    descriptors, files there are made, read, listed, renamed and removed, and the host sees them.
+    Source: POSIX openat: PATH_MAX limits the length of an argument, not a file's depth; 9P2000.L has no paths; known
+    defects: kvmtool 32832dd, GitLab qemu#3358 (buffers and 16-bit lengths for whole paths)."""
     names = [f"{i:02d}" + "n" * 253 for i in range(20)]
     with share.without_comparison():
         fds = down(share.inside, names, make=True)
@@ -155,8 +155,8 @@ def test_deeper_than_a_path_can_say(share: Share) -> None:
 
 @case("PATHS-006", covers=[Tmkdir, Twalk], caches=UNCACHED, severity="linux", control=False, seconds=120.0)
 def test_as_deep_as_the_server_can(share: Share) -> None:
-    """Directories are made below one another until a path of over 66,000 bytes: every one works, or the first that
-    does not fails with ENAMETOOLONG; whatever was made can be walked up again and removed.
+    """Directories are made below one another until their path is longer than 66,000 bytes: each succeeds, or fails with
+    ENAMETOOLONG; all that were made can be traversed upwards and removed.
     Source: 9P2000.L has no paths, and a server that keeps them must refuse before its buffers or lengths overflow;
     known defect: GitLab qemu#3358 (a length of 16 bits wrapped round)."""
     names = [f"{i:03d}" + "n" * 252 for i in range(260)]
@@ -195,8 +195,8 @@ def test_working_directory_deep_down(share: Share) -> None:
 
 @case("PATHS-008")
 def test_search_permission_on_every_component(share: Share) -> None:
-    """A user reaches a file where every directory on the way may be searched, and fails with EACCES where any one
-    may not, wherever it stands; reading a directory is not needed.
+    """A user reaches a file if every directory on the path may be searched, and gets EACCES if any one may not; read
+    permission on directories is not needed.
     Source: path_resolution(7) "Step 2"; POSIX 4.5 File Access Permissions."""
     for path in ("a", "a/b", "a/b/c"):
         share.inside.mkdir(path, 0o711)
@@ -214,8 +214,8 @@ def test_search_permission_on_every_component(share: Share) -> None:
 
 @case("PATHS-009", covers=[Twalk], caches=FRESH)
 def test_a_component_changes_its_kind_outside(share: Share) -> None:
-    """A directory on the way that the host replaces by a file gives ENOTDIR, by a symbolic link the link's target,
-    and removed ENOENT, at once.
+    """A directory in a path that the host replaces by a file gives ENOTDIR at once, replaced by a symbolic link it
+    leads to the link's target, and removed it gives ENOENT.
     Source: path_resolution(7); Linux Documentation/filesystems/9p.rst "none = no caches used"."""
     share.inside.mkdir("way")
     share.inside.create("way/fred", b"one")
@@ -256,7 +256,7 @@ def test_a_component_changes_its_kind_outside(share: Share) -> None:
     ],
 )
 def test_a_path_at_a_bad_address(share: Share, call: str) -> None:
-    """The call fails with EFAULT where its path is mapped nowhere, and changes nothing.
+    """The call fails with EFAULT when the address of its path is not mapped, and changes nothing.
     Source: the call's man page, EFAULT; Linux fs/namei.c getname()."""
     share.inside.refuses(EFAULT).path_at_bad_address(call)
     equal("names in the case's directory", share.same(share.directory()), [], code="names")
@@ -264,8 +264,8 @@ def test_a_path_at_a_bad_address(share: Share, call: str) -> None:
 
 @case("PATHS-011", covers=[Twalk, Tlopen, Trenameat])
 def test_a_wide_and_deep_tree(share: Share) -> None:
-    """A tree of 3 levels with 5 directories each and a file in every one is the same on both sides after a branch
-    moved and another went.
+    """A tree of 3 levels with 5 directories each and a file in every one is the same on both sides after one branch was
+    moved and another removed.
     Source: POSIX rename, rmdir, opendir; find(1)."""
     with share.without_comparison():
         for a in range(5):

@@ -1,4 +1,4 @@
-"""Permissions as several users and groups meet them: files, directories, sticky directories, what is made by whom."""
+"""Permissions for several users and groups: files, directories, sticky directories, ownership of new files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ TEAM = 5000
 
 
 def as_class(share: Share, who: str) -> tuple[Vantage, int]:
-    """A process that meets a file of 1001:TEAM as `who`, and the shift of the mode bits that apply to it."""
+    """A process that belongs to the class `who` of a file of 1001:TEAM, and the shift of the mode bits for that
+    class."""
     uid, gid, groups, shift = {
         "owner": (1001, 1001, [], 6),
         "group": (1002, TEAM, [], 3),
@@ -36,8 +37,8 @@ CLASSES = pytest.mark.parametrize("who", ["owner", "group", "supplementary", "ot
 @case("PERM-001", covers=[Tlopen], needs=["guest-root"], about="agreement")
 @CLASSES
 def test_opening_files(share: Share, who: str) -> None:
-    """open(2) for reading, writing or both is granted by the bits of the first class that applies, else
-    EACCES.
+    """open(2) for reading, writing or both is granted by the bits of the first class that applies; otherwise it fails
+    with EACCES.
     Source: POSIX file access permissions (4.5); open(2) EACCES."""
     share.inside.create("fred", b"content")
     share.inside.chown("fred", 1001, TEAM)
@@ -57,8 +58,8 @@ def test_opening_files(share: Share, who: str) -> None:
 @case("PERM-002", needs=["guest-root"], covers=[Tlcreate, Tunlinkat])
 @CLASSES
 def test_using_directories(share: Share, who: str) -> None:
-    """Listing needs read permission on the directory, reaching an entry search, making and removing entries
-    write and search: each class by its own bits, else EACCES.
+    """Listing needs read permission on the directory, reaching an entry search, making and removing entries write and
+    search. Each class needs its own bits, otherwise EACCES.
     Source: POSIX 4.5; path_resolution(7); unlink(2), mkdir(2)."""
     share.inside.mkdir("d")
     share.inside.create("d/fred", b"content")
@@ -88,7 +89,7 @@ def test_using_directories(share: Share, who: str) -> None:
 
 @case("PERM-003", needs=["guest-root"], covers=[Tunlinkat], cached_too=True)
 def test_removing_needs_nothing_of_the_file(share: Share) -> None:
-    """Whoever may write a directory removes and renames files in it that he may neither read nor write.
+    """A user who may write a directory can remove and rename files in it that the user can neither read nor write.
     Source: POSIX unlink, rename: permission is the directory's."""
     share.inside.mkdir("d")
     share.inside.chmod("d", 0o777)
@@ -103,8 +104,8 @@ def test_removing_needs_nothing_of_the_file(share: Share) -> None:
 
 @case("PERM-004", needs=["guest-root"], covers=[Trenameat])
 def test_sticky_directories(share: Share) -> None:
-    """In a sticky directory only a file's owner, the directory's owner and root remove or rename it; others
-    get EPERM although they may write the directory.
+    """In a sticky directory only the file's owner, the directory's owner and root can remove or rename a file; others
+    get EPERM even with write permission on the directory.
     Source: POSIX unlink, rename EPERM; inode(7) S_ISVTX."""
     share.inside.mkdir("tmp")
     share.inside.chown("tmp", 1003, 1003)
@@ -128,7 +129,7 @@ def test_sticky_directories(share: Share) -> None:
 
 @case("PERM-005", needs=["guest-root"], covers=[Tlcreate])
 def test_every_user_attaches_once(share: Share) -> None:
-    """With access=client each user's files are his own on the host, even when users alternate.
+    """With access=client each user's files belong to that user on the host, even when users alternate.
     Source: Documentation/filesystems/9p.rst access=client; Tattach.n_uname; fs/9p/fid.c v9fs_fid_lookup."""
     people = {uid: share.inside.spawn(f"u{uid}", uid=uid, gid=uid + 1000) for uid in (31001, 31002, 31003)}
     for turn in range(2):
@@ -148,7 +149,7 @@ def test_every_user_attaches_once(share: Share) -> None:
 
 @case("PERM-006", needs=["guest-root", "host-root"], caches=FRESH)
 def test_the_hosts_files_keep_others_out(share: Share) -> None:
-    """Files and directories that the host made with its own owners and modes are guarded inside by those.
+    """Inside, the owners and modes that the host gave its files and directories decide who may use them.
     Source: path_resolution(7), Permissions; QEMU's manual, -fsdev security_model=passthrough: owner and mode are the
     host's."""
     share.outside.mkdir("private", 0o700)
@@ -168,7 +169,7 @@ def test_the_hosts_files_keep_others_out(share: Share) -> None:
 
 @case("PERM-007", needs=["guest-root"], covers=[Tlcreate])
 def test_umask_of_the_maker(share: Share) -> None:
-    """A process's umask is taken off the mode of what it makes, on the host too.
+    """A process's umask is removed from the mode of what it makes, on the host too.
     Source: umask(2); POSIX open, mkdir."""
     for mask in (0, 0o022, 0o027, 0o077, 0o777):
         maker = share.inside.spawn(f"mask{mask:o}", uid=1001, umask=mask)
@@ -206,8 +207,8 @@ def test_root_passes(share: Share) -> None:
 
 @case("PERM-009", needs=["guest-root"], covers=[Tlcreate])
 def test_a_file_may_be_made_that_its_maker_cannot_reopen(share: Share) -> None:
-    """open(2) with O_CREAT and mode 000, 0200 or 0444 gives its maker a descriptor of the access asked, and
-    the next open is judged by the mode.
+    """open(2) with O_CREAT and mode 000, 0200 or 0444 returns a descriptor with the requested access; the next open is
+    judged by the mode.
     Source: POSIX open: the mode does not affect the descriptor it returns."""
     bob = share.inside.spawn("bob", uid=1001)
     for mode in (0, 0o200, 0o444):
@@ -221,8 +222,7 @@ def test_a_file_may_be_made_that_its_maker_cannot_reopen(share: Share) -> None:
 
 @case("PERM-010", needs=["guest-root"])
 def test_search_permission_on_the_whole_way(share: Share) -> None:
-    """One directory on the way without search permission is enough to refuse, one without read permission is
-    not.
+    """One directory in the path without search permission is enough for EACCES; one without read permission is not.
     Source: path_resolution(7)."""
     share.inside.mkdir("a")
     share.inside.mkdir("a/b")
@@ -240,7 +240,7 @@ def test_search_permission_on_the_whole_way(share: Share) -> None:
 
 @case("PERM-011", needs=["guest-root"], covers=[Trenameat])
 def test_moving_a_directory_needs_to_write_it(share: Share) -> None:
-    """Moving a directory to another parent needs write permission on it, for its ".." changes: else EACCES.
+    """Moving a directory to another parent needs write permission on it, because its ".." changes; otherwise EACCES.
     Source: rename(2) EACCES: "oldpath is a directory and does not allow write permission (needed to update
     the .. entry)"."""
     for name in ("from", "to"):

@@ -1,4 +1,5 @@
-"""getdents(2), readdir(3) and its positions: every entry once, whatever the number, the buffer and the names."""
+"""getdents(2), readdir(3) and its positions: every entry once, whatever the number of entries, the buffer size and the
+names."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ def names_of(entries: list[tuple[str, int, int, int]]) -> list[str]:
 
 
 def must_be_all(what: str, seen: list[str], wanted: list[str]) -> None:
-    """Every wanted name once and nothing else; a finding names a few of the wrong ones and says how many there are."""
+    """Every wanted name once and nothing else; a finding shows a few of the wrong ones and their number."""
     missing, extra = sorted(set(wanted) - set(seen)), sorted(set(seen) - set(wanted))
     twice = sorted(n for n, times in Counter(seen).items() if times > 1)
     for kind, names in (("missing", missing), ("unexpected", extra), ("given more than once", twice)):
@@ -55,7 +56,7 @@ def test_every_entry_once(share: Share, count: int) -> None:
 def test_every_entry_of_a_large_directory(share: Share, count: int) -> None:
     """Reading a directory of 1000 or 10,000 files gives every name once, and so does reading it again.
     Source: getdents(2); POSIX readdir; known defect: ZeroFS#96 (entries lost from 1000 on)."""
-    share.outside.timeout = 100.0  # a busy disk makes a hundred files a second; links are quicker
+    share.outside.timeout = 100.0  # a busy disk creates only a hundred files a second; links are quicker
     wanted = filled(share, count, names_each=100)
     fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     for turn in ("first", "second") if count == 1000 else ("first",):
@@ -69,7 +70,7 @@ def test_every_entry_of_a_large_directory(share: Share, count: int) -> None:
 @case("READDIR-002", covers=[Treaddir], mount=SMALL)
 @pytest.mark.parametrize("count", [30, 100, 127, 128, 129, 300])
 def test_every_entry_once_with_small_messages(share: Share, count: int) -> None:
-    """With msize=4096 a directory that takes several messages gives every name once.
+    """With msize=4096 a directory that needs several messages gives every name once.
     Source: 9P2000.L Treaddir count[4]: whole entries only; known defects: lib9p 9febb4c (near count overrun),
     propolis#565."""
     wanted = filled(share, count)
@@ -79,16 +80,16 @@ def test_every_entry_once_with_small_messages(share: Share, count: int) -> None:
 @case("READDIR-003", covers=[Treaddir])
 @pytest.mark.parametrize("buffer", [48, 64, 280, 512, 4096])
 def test_small_buffers(share: Share, buffer: int) -> None:
-    """getdents(2) with a small buffer gives every name once, however the entries fall on the calls.
-    Source: getdents(2); 9P2000.L Treaddir: the offset of the last entry taken is where the next begins; known
-    defect: plan9port#791 (names lost where a reply was used in part)."""
+    """getdents(2) with a small buffer gives every name once, however the entries are distributed over the calls.
+    Source: getdents(2); 9P2000.L Treaddir: the offset of the last entry taken is where the next begins; known defect:
+    plan9port#791 (names lost when part of a reply was used)."""
     wanted = filled(share, 100)
     must_be_all("that getdents() returned", names_of(share.inside.readdir_all("dir", buffer)), wanted)
 
 
 @case("READDIR-004")
 def test_a_buffer_too_small_for_an_entry(share: Share) -> None:
-    """getdents(2) with a buffer that holds no entry fails with EINVAL, and loses none.
+    """getdents(2) with a buffer too small for an entry fails with EINVAL, and loses no entry.
     Source: getdents(2) "EINVAL Result buffer is too small"."""
     share.inside.mkdir("dir")
     share.inside.create("dir/" + "n" * 200)
@@ -119,7 +120,7 @@ def test_types_and_inodes(share: Share) -> None:
 
 @case("READDIR-006", covers=[Treaddir], severity="linux")
 def test_types_are_reported(share: Share) -> None:
-    """d_type gives the type: find(1) and scandir(3) need no further call.
+    """d_type is the type, not DT_UNKNOWN: find(1) and scandir(3) need no further call.
     Source: getdents(2): "Currently, only some filesystems ... have full support for returning the file type";
     9P2000.L Rreaddir type[1] is d_type of the server's own readdir."""
     for name, make in (("file", "create"), ("directory", "mkdir")):
@@ -153,8 +154,8 @@ NAMES = {
 @case("READDIR-008", covers=[Treaddir])
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES.keys())
 def test_odd_names(share: Share, names: list[str]) -> None:
-    """Names of 255 bytes, of bytes that are not UTF-8, of control characters and of every length are listed as they
-    are.  Source: POSIX: a name is bytes other than NUL and slash; 9P2000.L Rreaddir name[s]."""
+    """Names of 255 bytes, of bytes that are not UTF-8, of control characters and of every length are listed unchanged.
+    Source: POSIX: a name is bytes other than NUL and slash; 9P2000.L Rreaddir name[s]."""
     with share.without_comparison():
         share.outside.mkdir("dir")
         for name in names:
@@ -172,7 +173,7 @@ def test_odd_names_with_small_messages(share: Share, names: list[str]) -> None:
 
 @case("READDIR-010", covers=[Treaddir], cached_too=True)
 def test_positions_can_be_returned_to(share: Share) -> None:
-    """seekdir(3) to what telldir(3) said goes on with the entry that followed then, forwards and backwards.
+    """seekdir(3) to a position from telldir(3) continues with the entry that followed it, forwards and backwards.
     Source: POSIX seekdir, telldir; known defect: WSL#5074 (entries skipped), nixpkgs#122420 (looping entries)."""
     filled(share, 150)
     stream = share.inside.opendir("dir")
@@ -214,7 +215,7 @@ def test_lseek_to_d_off(share: Share) -> None:
 @case("READDIR-012", covers=[Treaddir], caches=FRESH)
 @pytest.mark.parametrize("side", ["inside", "outside"])
 def test_rewinddir_shows_what_changed(share: Share, side: str) -> None:
-    """After rewinddir(3) the stream shows names that were made, and not those that were removed, since opendir(3).
+    """After rewinddir(3) the stream shows names made since opendir(3), and none removed since.
     Source: POSIX rewinddir: "shall cause the directory stream to refer to the current state of the corresponding
     directory, as a call to opendir() would have done"."""
     names = filled(share, 10)
@@ -233,10 +234,10 @@ def test_rewinddir_shows_what_changed(share: Share, side: str) -> None:
 @case("READDIR-013", covers=[Treaddir], cached_too=True)
 @pytest.mark.parametrize("side", ["inside", "outside"])
 def test_removing_while_reading(share: Share, side: str) -> None:
-    """Names that are removed while a directory is read do not hide or repeat others: all that stay are seen once.
-    Source: POSIX readdir: "If a file is removed from or added to the directory after the most recent call to
-    opendir() or rewinddir(), whether a subsequent call to readdir() returns an entry for that file is unspecified",
-    for that file only; the way rm -r works."""
+    """Removing names while a directory is read does not hide or repeat others: all that stay are seen once.
+    Source: POSIX readdir: "If a file is removed from or added to the directory after the most recent call to opendir()
+    or rewinddir(), whether a subsequent call to readdir() returns an entry for that file is unspecified", for that file
+    only; rm -r works this way."""
     names = filled(share, 200)
     fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     first = share.inside.getdents(fd, 1024)
@@ -254,8 +255,8 @@ def test_removing_while_reading(share: Share, side: str) -> None:
 
 @case("READDIR-014", covers=[Treaddir], cached_too=True)
 def test_adding_while_reading(share: Share) -> None:
-    """Names that are made while a directory is read do not hide or repeat others: all that were there are seen
-    once.  Source: POSIX readdir."""
+    """Making names while a directory is read does not hide or repeat others: all that existed are seen once.  Source:
+    POSIX readdir."""
     names = filled(share, 150)
     fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     seen = [e[0] for e in share.inside.getdents(fd, 1024)]
@@ -270,7 +271,7 @@ def test_adding_while_reading(share: Share) -> None:
 
 @case("READDIR-015", covers=[Treaddir], cached_too=True)
 def test_emptying_while_reading(share: Share) -> None:
-    """Reading in small steps and removing all that was read, over and over, empties the directory.
+    """Repeatedly reading a few entries and removing them empties the directory.
     Source: POSIX readdir, rmdir; rm -r of a large directory."""
     names = filled(share, 100)
     fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
@@ -287,8 +288,8 @@ def test_emptying_while_reading(share: Share) -> None:
 
 @case("READDIR-016", covers=[Treaddir])
 def test_two_streams_of_one_directory(share: Share) -> None:
-    """Two descriptors of one directory, and two processes, read it each at its own place; a duplicate shares its
-    place.  Source: POSIX opendir; open(2) "open file description"; dup(2)."""
+    """Two descriptors of one directory, and two processes, each read at their own position; a duplicate shares its
+    position.  Source: POSIX opendir; open(2) "open file description"; dup(2)."""
     names = filled(share, 100)
     flags = os.O_RDONLY | os.O_DIRECTORY
     one, two = share.inside.open("dir", flags), share.inside.open("dir", flags)
@@ -316,7 +317,7 @@ def test_two_streams_of_one_directory(share: Share) -> None:
 
 @case("READDIR-017", covers=[Treaddir], caches=UNCACHED)
 def test_changes_made_outside(share: Share) -> None:
-    """Names that the host makes, renames and removes are seen by the next listing.
+    """The next listing shows names that the host has made, renamed and removed.
     Source: Linux Documentation/filesystems/9p.rst: with cache=none
     nothing of a listing is kept."""
     share.inside.mkdir("dir")
@@ -332,7 +333,7 @@ def test_changes_made_outside(share: Share) -> None:
 
 @case("READDIR-018", covers=[Treaddir], cached_too=True)
 def test_changes_made_inside(share: Share) -> None:
-    """Names that the guest makes, renames and removes are seen by its own next listing, in every cache mode.
+    """The guest's next listing shows names that it has made, renamed and removed itself, in every cache mode.
     Source: POSIX opendir: a new stream shows the directory as it is."""
     share.inside.mkdir("dir")
     equal("names in 'dir' inside", share.inside.listdir("dir"), [], code="names")
@@ -361,7 +362,7 @@ def test_what_is_no_directory(share: Share) -> None:
 def test_permissions(share: Share) -> None:
     """Reading a directory needs read permission on it and no search permission; EACCES without.
     Source: opendir(3) EACCES; path_resolution(7)."""
-    share.inside.mkdir("dir")  # not outside: who runs the suite there may be user 1001
+    share.inside.mkdir("dir")  # not outside: user 1001 may be the one who runs the suite there
     share.inside.create("dir/fred")
     user = share.inside.spawn("user", uid=1001)
     share.inside.chmod("dir", 0o711)
@@ -373,7 +374,7 @@ def test_permissions(share: Share) -> None:
 
 @case("READDIR-021", covers=[Treaddir], caches=FRESH)
 def test_a_directory_that_moves(share: Share) -> None:
-    """A stream goes on when its directory gets another name in the middle of it.
+    """A stream continues when its directory is renamed in the middle of reading.
     Source: POSIX rename, readdir: the stream refers to the directory, not to its name."""
     names = filled(share, 200)
     fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)

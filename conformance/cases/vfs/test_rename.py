@@ -1,4 +1,4 @@
-"""rename(2), renameat(2): moving and replacing; flags of renameat2(2) stand in rename_flags."""
+"""rename(2), renameat(2): moving and replacing; rename_flags has the flags of renameat2(2)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_rename_replaces_a_file(share: Share) -> None:
 
 @case("RENAME-004", covers=[Trenameat], cached_too=True)
 def test_an_open_file_that_was_replaced(share: Share) -> None:
-    """A descriptor of the replaced file goes on reading what it was opened on, and one of the replacing file too.
+    """A descriptor of the replaced file keeps reading that file, and so does one of the replacing file.
     Source: POSIX rename: "If one or more processes have the file open when the last link is removed, ... the
     removal of the file contents shall be postponed until all references to the file are closed"."""
     share.inside.create("config", b"old configuration")
@@ -115,7 +115,7 @@ def test_rename_to_another_name_of_the_same_file(share: Share) -> None:
 @case("RENAME-006")
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink"])
 def test_rename_onto_itself(share: Share, kind: str) -> None:
-    """rename(2) of a name onto itself succeeds and does nothing, by whatever path.
+    """rename(2) of a name onto itself succeeds and does nothing, whatever path leads to it.
     Source: POSIX rename: "If the old argument and the new argument resolve to ... the same existing file, rename()
     shall return successfully and perform no other action"."""
     if kind == "file":
@@ -134,7 +134,7 @@ def test_rename_onto_itself(share: Share, kind: str) -> None:
 
 @case("RENAME-007", covers=[Trenameat], cached_too=True, about="agreement")
 def test_rename_of_a_directory_takes_its_tree(share: Share) -> None:
-    """After rename(2) of a directory everything in it is there below the new name, and nothing below the old.
+    """After rename(2) of a directory everything in it is below the new name, and nothing below the old.
     Source: rename(2); POSIX rename."""
     share.inside.mkdir("a")
     share.inside.mkdir("a/b")
@@ -154,8 +154,8 @@ def test_rename_of_a_directory_takes_its_tree(share: Share) -> None:
 
 @case("RENAME-008", covers=[Trenameat], cached_too=True, about="agreement")
 def test_open_files_below_a_renamed_directory(share: Share) -> None:
-    """Files and directories that are open below a directory which is renamed, or whose parent's parent is, go on
-    working: read, write, fstat, openat, new names.
+    """Files and directories that are open below a renamed directory, at any depth, keep working: read, write, fstat,
+    openat, new names.
     Source: POSIX open: a description refers to the file, not to the name; known defect: WSL#12897 (rename of a
     directory with an open child); QEMU v9fs_fix_fid_paths rewrites the paths of open fids, known defect:
     CVE-2018-19489."""
@@ -186,7 +186,7 @@ def test_open_files_below_a_renamed_directory(share: Share) -> None:
 
 @case("RENAME-009", covers=[Trenameat], cached_too=True, about="agreement")
 def test_an_open_file_through_its_own_rename(share: Share) -> None:
-    """A descriptor goes on working when its file gets another name and another directory.
+    """A descriptor keeps working when its file moves to another name and another directory.
     Source: POSIX open; known defect: WSL#8443 (open, rename, fstat failed with ENOENT)."""
     share.inside.mkdir("dir")
     share.inside.create("fred", b"abc")
@@ -207,7 +207,7 @@ def test_an_open_file_through_its_own_rename(share: Share) -> None:
 
 @case("RENAME-010", covers=[Trenameat])
 def test_rename_of_a_working_directory(share: Share) -> None:
-    """A process keeps its working directory when that is renamed.
+    """A process keeps its working directory when the directory is renamed.
     Source: POSIX rename; getcwd(3)."""
     share.inside.mkdir("here")
     walker = share.inside.spawn("walker")
@@ -238,7 +238,7 @@ def test_rename_onto_an_empty_directory(share: Share) -> None:
 @case("RENAME-012", covers=[Trenameat], cached_too=True)
 def test_rename_onto_a_directory_with_entries(share: Share) -> None:
     """rename(2) of a directory onto one that holds anything fails with ENOTEMPTY; both stay as they are.
-    Source: rename(2) "ENOTEMPTY or EEXIST": the kernel's ext4, xfs, btrfs and tmpfs give ENOTEMPTY; POSIX rename."""
+    Source: rename(2) "ENOTEMPTY or EEXIST": ext4, xfs, btrfs and tmpfs give ENOTEMPTY; POSIX rename."""
     share.inside.mkdir("old")
     share.inside.create("old/fred")
     share.inside.mkdir("new")
@@ -251,7 +251,7 @@ def test_rename_onto_a_directory_with_entries(share: Share) -> None:
 @case("RENAME-013", covers=[Trenameat], caches=FRESH)
 def test_rename_onto_a_directory_the_host_put_a_file_into(share: Share) -> None:
     """rename(2) onto a directory that the guest saw empty and the host has filled fails with ENOTEMPTY.
-    Source: rename(2) ENOTEMPTY; the server is the one that knows."""
+    Source: rename(2) ENOTEMPTY; only the server knows."""
     share.inside.mkdir("old")
     share.inside.mkdir("new")
     equal("names in 'new' inside", share.inside.listdir("new"), [], code="names")
@@ -267,8 +267,8 @@ def test_rename_onto_a_directory_the_host_put_a_file_into(share: Share) -> None:
     ids=["dir-file", "file-dir", "link-dir", "dir-link"],
 )
 def test_rename_of_unlike_kinds(share: Share, old: str, new: str, wanted: int) -> None:
-    """rename(2) of a directory onto anything else fails with ENOTDIR, of anything else onto a directory with
-    EISDIR; a symbolic link is what it is, not what it points to.
+    """rename(2) of a directory onto anything else fails with ENOTDIR, of anything else onto a directory with EISDIR; a
+    symbolic link counts as itself, not as its target.
     Source: rename(2) ENOTDIR, EISDIR; POSIX rename."""
     share.inside.mkdir("dir")
     share.inside.create("file")
@@ -299,7 +299,7 @@ def test_rename_into_its_own_child(share: Share) -> None:
 
 @case("RENAME-016", covers=[Trenameat], cached_too=True)
 def test_rename_of_symbolic_links(share: Share) -> None:
-    """rename(2) moves a symbolic link itself, and replaces one rather than what it points to.
+    """rename(2) moves a symbolic link itself, and replaces a link rather than its target.
     Source: rename(2) "If oldpath refers to a symbolic link, the link is renamed; if newpath refers to a symbolic
     link, the link will be overwritten"."""
     share.inside.create("target", b"abc")
@@ -367,7 +367,7 @@ def test_rename_to_another_file_system(share: Share) -> None:
 
 @case("RENAME-021", covers=[Trenameat])
 def test_rename_over_a_read_only_file(share: Share) -> None:
-    """rename(2) by a user replaces a file that he may not write, in a directory that he may.
+    """rename(2) by a user replaces a file without write permission, in a directory with it.
     Source: path_resolution(7): replacing needs write permission on the directory only; known defect: WSL#6193
     (EPERM over a read-only target)."""
     user = share.inside.spawn("user", uid=1001)
@@ -415,7 +415,7 @@ def test_renames_made_outside(share: Share) -> None:
 
 @case("RENAME-024", covers=[Trenameat], cached_too=True)
 def test_the_old_name_used_again(share: Share) -> None:
-    """A file made at the old name after a rename is another file, and the two do not mix.
+    """A file made under the old name after a rename is another file, and the two do not mix.
     Source: POSIX rename; the rotation of log files."""
     share.inside.create("log", b"first")
     for i in (2, 1):
@@ -441,7 +441,7 @@ def test_rename_by_case_only(share: Share) -> None:
 
 @case("RENAME-026", covers=[Trenameat], about="agreement")
 def test_many_renames_of_one_file(share: Share) -> None:
-    """A file that was renamed 40 times is there once, with its content, and open all the while.
+    """A file renamed 40 times exists once, with its content, and its descriptor works throughout.
     Source: rename(2); a server that keeps fids by path must rewrite each of them every time."""
     share.inside.create("name0", b"abc")
     fd = share.inside.open("name0", os.O_RDWR)
@@ -481,8 +481,8 @@ def test_renameat_below_two_descriptors(share: Share) -> None:
 @case("RENAME-101", about="agreement")
 @for_each(OLD, NEW)
 def test_path_errors(share: Share, operation: Operation) -> None:
-    """rename(2) fails with the errno of path resolution where its old or new path leads nowhere, and moves
-    nothing.  Source: rename(2) EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR; path_resolution(7)."""
+    """rename(2) fails with the errno of path resolution for a bad old or new path, and moves nothing.  Source:
+    rename(2) EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR; path_resolution(7)."""
     refuses_bad_paths(share, operation)
 
 
@@ -497,7 +497,8 @@ def test_write_permission(share: Share, operation: Operation) -> None:
 @case("RENAME-103", about="agreement")
 @for_each(OLD, OVER)
 def test_sticky_directory(share: Share, operation: Operation) -> None:
-    """In a sticky directory rename(2) of another user's file, or over one, fails with EPERM; one's own moves.
+    """In a sticky directory rename(2) of another user's file, or over one, fails with EPERM; a user's own file can be
+    moved.
     Source: rename(2) "EPERM or EACCES: The directory containing oldpath has the sticky bit (S_ISVTX) set", and
     the same for newpath; Linux fs/namei.c may_delete() gives EPERM."""
     refuses_in_sticky_directory(share, operation)

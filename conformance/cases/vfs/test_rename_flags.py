@@ -1,4 +1,4 @@
-"""renameat2(2) with flags, which 9P2000.L has no field for: Linux refuses them before the server is asked."""
+"""renameat2(2) with flags, for which 9P2000.L has no field: Linux refuses them without asking the server."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_noreplace_of_a_free_name(share: Share) -> None:
 @case("RENAMEFLAGS-004", severity="linux", about="agreement")
 @pytest.mark.parametrize("second", ["file", "directory"])
 def test_exchange(share: Share, second: str) -> None:
-    """renameat2(RENAME_EXCHANGE) exchanges two names, of unlike kinds too, or fails with EINVAL and changes
+    """renameat2(RENAME_EXCHANGE) exchanges two names, also of different kinds, or fails with EINVAL and changes
     nothing.  Source: rename(2) RENAME_EXCHANGE, EINVAL; Linux fs/9p/vfs_inode.c v9fs_vfs_rename()."""
     share.inside.create("one", b"1")
     if second == "file":

@@ -1,4 +1,4 @@
-"""lseek(2): where offsets go, what is refused, and SEEK_DATA and SEEK_HOLE. Linux clients answer by themselves."""
+"""lseek(2): resulting offsets, errors, SEEK_DATA and SEEK_HOLE. Linux clients answer it without the server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_set_current_end(share: Share) -> None:
 
 @case("SEEK-002", covers=[Twrite])
 def test_past_the_end(share: Share) -> None:
-    """lseek(2) past the end is allowed and by itself changes nothing; a write there extends the file.
+    """lseek(2) past the end is allowed and changes nothing by itself; a write there extends the file.
     Source: POSIX lseek "shall not, by itself, extend the size of a file"."""
     share.inside.create("fred", b"abc")
     fd = share.inside.open("fred", os.O_RDWR)
@@ -118,8 +118,8 @@ def test_far_offsets(share: Share, beyond: int) -> None:
 @case("SEEK-009", cached_too=True)
 @pytest.mark.parametrize("made", ["inside", "outside"])
 def test_data_and_hole_of_a_sparse_file(share: Share, made: str) -> None:
-    """SEEK_DATA and SEEK_HOLE of a file with holes never skip data and never call data a hole: what SEEK_DATA
-    skips reads as zeros, and both stay in order and within the file.
+    """SEEK_DATA and SEEK_HOLE of a file with holes never report data as a hole: what SEEK_DATA skips reads as zeros,
+    and the results are in order and within the file.
     Source: lseek(2) "Seeking file data and holes": a file system may report the whole file as data."""
     maker = getattr(share, made)
     writer = maker.open("fred", os.O_CREAT | os.O_RDWR, 0o644)
@@ -155,7 +155,7 @@ def test_data_and_hole_of_a_sparse_file(share: Share, made: str) -> None:
 
 @case("SEEK-010")
 def test_data_and_hole_of_a_file_without_holes(share: Share) -> None:
-    """In a file without holes SEEK_DATA stays where it is asked, and SEEK_HOLE goes to the end.
+    """In a file without holes SEEK_DATA returns the offset given, and SEEK_HOLE the end.
     Source: lseek(2) "SEEK_HOLE: ... there is an implicit hole at the end of any file"."""
     share.inside.create("fred", b"x" * 10_000)
     fd = share.inside.open("fred")

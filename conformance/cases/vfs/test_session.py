@@ -1,6 +1,6 @@
-"""mount(2), umount2(2), and what a session is made of: versions, users, requests given up, other dialects.
+"""mount(2), umount2(2), and sessions: versions, users, flushed requests, other dialects.
 
-The share of the run stays mounted; these cases mount a second one, of tag share1, on a directory of their own.
+The run's share stays mounted; these cases mount a second one, with the tag share1, on their own directory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MS_RDONLY, MS_REMOUNT, MNT_DETACH = 1, 32, 2
 
 @contextmanager
 def mounted(share: Share, options: str = "", flags: int = 0) -> Iterator[str]:
-    """The second share mounted at WHERE; outside's name of the exported directory. Unmounted in the end."""
+    """The second share mounted at WHERE, until the block ends. Yields the outside path of the exported directory."""
     source, transport = transport_of(share)
     export = posixpath.join(posixpath.dirname(posixpath.dirname(share.outside.root)), TAG)
     share.outside.quietly.rmtree(f"{export}/scratch")
@@ -63,7 +63,7 @@ def transport_of(share: Share) -> tuple[str, str]:
 
 
 def tag_of(share: Share) -> tuple[str, str]:
-    """The same, where the source is a mount tag: it can be mounted once, and may be no device's."""
+    """The same, if the source is a mount tag: a tag can be mounted once, and a tag may have no device."""
     source, options = transport_of(share)
     if source != TAG:
         raise Undrivable("the share has no mount tag")
@@ -77,7 +77,7 @@ def line_of_mount(share: Share) -> list[str] | None:
 
 @case("SESSION-001", covers=[Tattach, Twalk])
 def test_a_user_who_is_new_to_the_server(share: Share) -> None:
-    """The first call of a user whom the session has not seen works, with his own rights.
+    """The first call of a user whom the session has not seen works, with that user's permissions.
     Source: Linux fs/9p/fid.c v9fs_fid_lookup_with_uid(): with access=client and access=user every uid attaches for
     itself; 9P2000.L Tattach n_uname[4]."""
     share.inside.create("fred", b"abc", 0o644)
@@ -89,7 +89,7 @@ def test_a_user_who_is_new_to_the_server(share: Share) -> None:
 
 @case("SESSION-002", covers=[Tversion, Tattach, Tclunk, Tgetattr], needs=["remount"], control=False)
 def test_mount_and_umount(share: Share) -> None:
-    """mount(2) of a second share works beside the first, it shows its own directory, and umount2(2) ends it.
+    """mount(2) of a second share works beside the first and shows its own directory; umount2(2) unmounts it.
     Source: mount(2), umount2(2); Linux net/9p/client.c p9_client_create(): Tversion; fs/9p/v9fs.c: Tattach; the
     root's fid is clunked at the end."""
     with mounted(share, "cache=none") as export:
@@ -107,7 +107,7 @@ def test_mount_and_umount(share: Share) -> None:
 @case("SESSION-003", needs=["remount"], control=False, severity="linux")
 def test_mounting_what_cannot_be(share: Share) -> None:
     """mount(2) fails with EBUSY for a tag that is mounted, with ENOENT for a tag that no device has, and with EINVAL
-    for an msize under 4096 and for an unknown version; the mounted share goes on.
+    for an msize under 4096 and for an unknown version; the mounted share keeps working.
     Source: Linux net/9p/trans_virtio.c p9_virtio_create(): EBUSY, ENOENT; net/9p/client.c parse_opts(): EINVAL."""
     tag, options = tag_of(share)
     with mounted(share) as export:
@@ -125,8 +125,8 @@ def test_mounting_what_cannot_be(share: Share) -> None:
 @case("SESSION-004", covers=[Tversion, Tread], needs=["remount"], control=False)
 @pytest.mark.parametrize("msize", [4096, 8192, 65536, 512_000, 1_048_576])
 def test_message_sizes(share: Share, msize: int) -> None:
-    """With every msize a file of 300,000 bytes and 100 names of 200 bytes are read and written right; an msize
-    beyond what virtio can carry is made smaller.
+    """With every msize a file of 300,000 bytes and 100 names of 200 bytes are read and written correctly; an msize
+    above virtio's maximum is lowered.
     Source: version(5); 9P2000.L Tversion msize[4]; Linux net/9p/trans_virtio.c VIRTQUEUE_NUM; known defects: GitLab
     qemu#409 (small msize), propolis#565, LP#1877688."""
     with mounted(share, f"cache=none,msize={msize}") as export:
@@ -146,8 +146,8 @@ def test_message_sizes(share: Share, msize: int) -> None:
 
 @case("SESSION-005", covers=[Tversion], needs=["remount"], control=False)
 def test_umount_of_a_busy_share(share: Share) -> None:
-    """umount2(2) fails with EBUSY while a file is open; with MNT_DETACH it works, the descriptor goes on, and after
-    its close the tag can be mounted again.
+    """umount2(2) fails with EBUSY while a file is open. With MNT_DETACH it succeeds, the descriptor keeps working, and
+    after its close the tag can be mounted again.
     Source: umount2(2) EBUSY, MNT_DETACH."""
     tag, options = tag_of(share)
     with mounted(share, "cache=none") as export:
@@ -243,7 +243,7 @@ def test_what_was_written_is_there_after_umount(share: Share, cache: str) -> Non
 
 @case("SESSION-008", covers=[Tversion, Tattach], needs=["remount"], control=False)
 def test_many_mounts_one_after_another(share: Share) -> None:
-    """A share is mounted, used and unmounted 15 times, and the last mount works as the first.
+    """A share is mounted, used and unmounted 15 times, and the last mount works like the first.
     Source: version(5): a session starts over with Tversion; known defect: nothing of an earlier session may be left
     (QEMU resets all fids, lib9p and kvmtool did not)."""
     for i in range(15):
@@ -302,14 +302,14 @@ def test_the_older_dialect_removes(share: Share) -> None:
     about="agreement",
 )
 def test_a_process_killed_in_fsync(share: Share) -> None:
-    """A process that is killed while the server works on its request ends at once or when the server is done, its
-    request is given up, and the share goes on; what was written before is there.
+    """A process that is killed while the server handles its request ends at once or when the server is done. Its
+    request is flushed, the share keeps working, and data written before is there.
     Source: flush(5); Linux net/9p/client.c p9_client_rpc(): on a fatal signal p9_client_flush() sends Tflush; known
     defects: rust-9p#15, ZeroFS#282, WSL#4230."""
     size = 32 << 20
     for turn in range(2):
         victim = share.inside.spawn(f"victim{turn}")
-        victim.timeout = 50.0  # the writing of it is not what is judged
+        victim.timeout = 50.0  # writing the file is not what this case judges
         fd = victim.open(f"fred{turn}", os.O_RDWR | os.O_CREAT, 0o644)
         victim.write_pattern(fd, size, seed=turn)
         victim.start.fsync(fd)
@@ -326,7 +326,7 @@ def test_a_process_killed_in_fsync(share: Share) -> None:
 
 @case("SESSION-012", covers=[Tread], seconds=120.0, about="agreement")
 def test_processes_killed_while_they_read(share: Share) -> None:
-    """6 processes are killed in the midst of reading a file or a directory; all that comes after is right.
+    """Six processes are killed while they read a file or a directory; later results are right.
     Source: flush(5): a reply that comes after Rflush must not be taken for another request's; known defects:
     WSL#4230 (find killed in a loop), syzbot's cancel and reply races in net/9p."""
     size = 2 << 20

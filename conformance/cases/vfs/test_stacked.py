@@ -1,5 +1,5 @@
-"""The share under other mechanisms of the guest's kernel: bind mounts, namespaces, chroot, Landlock, an overlay,
-loop devices, swap."""
+"""The share below other mechanisms of the guest's kernel: bind mounts, namespaces, chroot, Landlock, an overlay, loop
+devices, swap."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NO_LANDLOCK = 75
 
 
 def ran(share: Share, *argv: str) -> str:
-    """Run a program of the guest to its end; what it printed. Undrivable where the guest does not have it."""
+    """Run a program of the guest to its end and return its output. Undrivable if the guest does not have it."""
     try:
         done = share.inside.run(list(argv), 100)
     except FileNotFoundError:
@@ -54,7 +54,7 @@ def ran(share: Share, *argv: str) -> str:
 
 @contextmanager
 def mounted(share: Share, *argv: str) -> Iterator[None]:
-    """Mount something at the last word, for the block."""
+    """Mount something at the last argument, for the duration of the block."""
     ran(share, "mount", *argv)
     try:
         yield
@@ -64,7 +64,8 @@ def mounted(share: Share, *argv: str) -> Iterator[None]:
 
 @case("STACKED-001", covers=[Twalk, Tlcreate, Twrite], needs=["guest-root"], cached_too=True)
 def test_a_bind_mount_of_a_directory(share: Share) -> None:
-    """A directory of the share that is mounted elsewhere in it shows the same files, and stays when its name is moved.
+    """A directory of the share that is mounted elsewhere in it shows the same files, and stays mounted when the
+    directory is renamed.
     Source: mount(2) MS_BIND: "makes a file or a directory subtree visible at another point"."""
     root = share.inside.root
     share.inside.mkdir("from", 0o755)
@@ -80,7 +81,7 @@ def test_a_bind_mount_of_a_directory(share: Share) -> None:
 
 @case("STACKED-002", covers=[Twalk, Tlopen, Tread], needs=["guest-root"], cached_too=True)
 def test_a_program_in_a_root_on_the_share(share: Share) -> None:
-    """A program runs with its root directory on the share: chroot(2), execve(2) from there, absolute names below it.
+    """A program runs with its root directory on the share: chroot(2), execve(2) from there, absolute paths in it.
     Source: chroot(2)."""
     share.inside.mkdir("root", 0o755)
     share.inside.mkdir("root/bin", 0o755)
@@ -114,7 +115,7 @@ def test_landlock_allows_what_is_below_a_directory(share: Share) -> None:
 
 @case("STACKED-004", covers=[Twalk], needs=["guest-root"])
 def test_a_mount_namespace_of_its_own(share: Share) -> None:
-    """What a process mounts on the share in a mount namespace of its own is seen there alone.
+    """What a process mounts on the share in its own mount namespace is seen only there.
     Source: mount_namespaces(7); systemd's PrivateMounts= and ReadOnlyPaths= do so for units."""
     root = share.inside.root
     share.inside.mkdir("from", 0o755)
@@ -131,9 +132,9 @@ def test_a_mount_namespace_of_its_own(share: Share) -> None:
 
 @case("STACKED-005", covers=[Twalk, Tread], needs=["guest-root"])
 def test_a_layer_below_an_overlay(share: Share) -> None:
-    """The share is the lower layer of an overlay: what is changed, renamed and removed in the overlay is so there, and
-    the layer stays as it is.  Source: Linux Documentation/filesystems/overlayfs.rst: "the lower filesystem can be any
-    filesystem supported by Linux"; containers have their images so."""
+    """The share is the lower layer of an overlay: changes, renames and removals in the overlay are seen there, and the
+    layer itself stays unchanged.  Source: Linux Documentation/filesystems/overlayfs.rst: "the lower filesystem can be
+    any filesystem supported by Linux"; containers keep their images this way."""
     root = share.inside.root
     for name in ("lower", "upper", "merged"):
         share.inside.mkdir(name, 0o755)
@@ -163,8 +164,8 @@ def test_a_layer_below_an_overlay(share: Share) -> None:
 
 @case("STACKED-006", covers=[Twalk, Twrite], needs=["guest-root"], seconds=120, about="agreement")
 def test_a_file_system_in_a_file(share: Share) -> None:
-    """A file of the share holds a file system that a loop device mounts; what is written there is there after the next
-    mount.  Source: loop(4); images of machines and installers lie on shares."""
+    """A file of the share holds a file system that is mounted through a loop device; what is written there lasts until
+    the next mount.  Source: loop(4); images of machines and installers are kept on shares."""
     root = share.inside.root
     share.inside.mkdir("mounted", 0o755)
     share.inside.create("image", b"", 0o644)
@@ -186,7 +187,7 @@ def test_a_file_system_in_a_file(share: Share) -> None:
 
 @case("STACKED-007", covers=[Twalk, Twrite], needs=["guest-root"])
 def test_a_swap_file_is_refused(share: Share) -> None:
-    """A swap file on the share is refused, or it is used and given back; either way nothing else is changed.
+    """A swap file on the share is refused, or can be used and released; either way no other file changes.
     Source: swapon(2) EINVAL, "the file ... does not support swapping"; fs/9p has no swap_activate."""
     root = share.inside.root
     share.inside.create("swap", bytes(1 << 20), 0o600)

@@ -32,7 +32,7 @@ NODES = {
 
 
 def make(vantage: Vantage, kind: str, name: str) -> None:
-    """A file of that type, without 9P's own mknod: made where it is made."""
+    """A file of that type, made on the side that does not need 9P's mknod."""
     if kind == "regular":
         vantage.create(name, b"some content", 0o640)
     elif kind == "directory":
@@ -46,8 +46,8 @@ def make(vantage: Vantage, kind: str, name: str) -> None:
 @case("STAT-001", covers=[Tgetattr], cached_too=True, needs=["host-root"], about="agreement")
 @pytest.mark.parametrize("kind", NODES)
 def test_every_type_of_file(share: Share, kind: str) -> None:
-    """lstat(2) shows every type of file that the host has, with all its fields.
-    Source: POSIX <sys/stat.h>; 9P2000.L Rgetattr; bug known in servers that refuse non-regular files
+    """lstat(2) shows every type of file on the host, with all fields right.
+    Source: POSIX <sys/stat.h>; 9P2000.L Rgetattr; known defect: servers that refuse non-regular files
     (lf-edge/eve#4186)."""
     make(share.outside, kind, "node")
     seen = share.inside.lstat("node")
@@ -58,7 +58,7 @@ def test_every_type_of_file(share: Share, kind: str) -> None:
 @case("STAT-002", covers=[Tgetattr], cached_too=True, needs=["host-root"], about="agreement")
 @pytest.mark.parametrize("kind", NODES)
 def test_statx_of_every_type_of_file(share: Share, kind: str) -> None:
-    """statx(2) shows the same basic fields as lstat(2), and the host's.  Source: statx(2)."""
+    """statx(2) shows the same basic fields as lstat(2) does, and as the host.  Source: statx(2)."""
     make(share.outside, kind, "node")
     old, new = share.inside.lstat("node"), share.inside.statx("node")
     given = new["stx_mask"] & STATX_BASIC_STATS
@@ -134,7 +134,7 @@ def test_link_count(share: Share) -> None:
 
 @case("STAT-008", covers=[Tgetattr], caches=FRESH)
 def test_link_count_of_a_directory_follows_the_host(share: Share) -> None:
-    """st_nlink of a directory is what the host's file system says, while subdirectories come and go.
+    """st_nlink of a directory is what the host's file system reports, as subdirectories are made and removed.
     Source: stat(2) st_nlink; 9P2000.L Rgetattr nlink[8]; Linux fs/9p/vfs_inode_dotl.c v9fs_stat2inode_dotl."""
     share.inside.mkdir("d")
     for name in ("a", "b", "c"):
@@ -168,7 +168,7 @@ def test_times_to_the_nanosecond(share: Share) -> None:
 
 @case("STAT-010", covers=[Tgetattr], cached_too=True, about="agreement")
 def test_times_before_1970_set_on_the_host(share: Share) -> None:
-    """Times before 1970 that the host set are seen as they are, nanoseconds counting forwards.
+    """Times before 1970 that the host set are seen exactly; nanoseconds count forwards.
     Source: stat(2) struct timespec is signed; Rgetattr seconds are the signed value's 8 bytes."""
     for ns in (-1, -SECOND, -SECOND - 1, -(2**31) * SECOND):
         share.outside.create(f"f{ns}")
@@ -180,7 +180,7 @@ def test_times_before_1970_set_on_the_host(share: Share) -> None:
 
 @case("STAT-011", covers=[Tgetattr], caches=WRITE_THROUGH, about="agreement")
 def test_blocks_of_data_and_of_holes(share: Share) -> None:
-    """st_blocks counts what is stored: more for data than for a hole of the same size.
+    """st_blocks counts allocated blocks: more for data than for a hole of the same size.
     Source: stat(2) st_blocks, units of 512 bytes; Rgetattr.blocks."""
     share.outside.create("full")
     fd = share.outside.open("full", os.O_WRONLY)
@@ -208,7 +208,7 @@ def test_blocks_of_data_and_of_holes(share: Share) -> None:
 
 @case("STAT-012", covers=[Tgetattr], needs=["host-root"], cached_too=True, about="agreement")
 def test_owner_and_group_numbers(share: Share) -> None:
-    """st_uid and st_gid are exact over the whole range of 32 bits but the last, which means none.
+    """st_uid and st_gid are exact over the whole 32-bit range, except for the last value, which means none.
     Source: Rgetattr.uid, .gid are 4 bytes; chown(2): -1 is not an id."""
     for number in (0, 1, 1000, 65534, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 2):
         share.outside.create(f"f{number}")
@@ -234,8 +234,8 @@ def test_device_numbers(share: Share, kind: str) -> None:
 
 @case("STAT-014", covers=[Tgetattr], cached_too=True, about="agreement")
 def test_inode_identity(share: Share) -> None:
-    """Two names of one file have one inode number, two files have two, and it stays through rename and
-    rewriting.
+    """Two names of one file have the same inode number, two files have different ones; it does not change through
+    rename and rewriting.
     Source: POSIX <sys/stat.h>: st_ino and st_dev identify the file; qid.path of 9P."""
     share.inside.create("a", b"1")
     share.inside.create("b", b"1")
@@ -288,7 +288,7 @@ def test_what_the_host_changes_is_seen_at_the_next_stat(share: Share) -> None:
 
 @case("STAT-017", covers=[Tgetattr], caches=FRESH)
 def test_an_open_descriptor_sees_what_the_host_changes(share: Share) -> None:
-    """fstat(2) of a file opened before shows the size and mode that the host gave it since.
+    """fstat(2) of an open file shows the size and mode that the host has given it since.
     Source: Documentation/filesystems/9p.rst, cache=none; POSIX fstat."""
     share.host_sets_mode_and_owner()
     share.inside.create("fred", b"first")
@@ -302,7 +302,7 @@ def test_an_open_descriptor_sees_what_the_host_changes(share: Share) -> None:
 
 @case("STAT-018", covers=[Tgetattr], caches=FRESH, about="agreement")
 def test_replacement_by_the_host_gives_another_inode(share: Share) -> None:
-    """A name that the host gave to another file shows that file: its inode, its size.
+    """A name that the host gave to another file shows that file's inode and size.
     Source: POSIX rename; v9fs_vfs_lookup asks again with cache=none."""
     share.inside.create("fred", b"old")
     before = share.inside.stat("fred")
@@ -317,8 +317,7 @@ def test_replacement_by_the_host_gives_another_inode(share: Share) -> None:
 
 @case("STAT-019", covers=[Tgetattr], caches=FRESH)
 def test_type_changed_by_the_host(share: Share) -> None:
-    """A file that the host replaced by a directory of the same name is a directory at the next stat(2), and
-    back.
+    """A file that the host replaced by a directory of the same name is a directory at the next stat(2), and vice versa.
     Source: POSIX stat; fs/9p/vfs_inode.c v9fs_lookup_revalidate and v9fs_refresh_inode."""
     share.inside.create("fred", b"old")
     fields("'fred' inside", share.inside.stat("fred"), type=stat.S_IFREG)
@@ -372,20 +371,19 @@ def test_statx_refuses_bad_flags_and_masks(share: Share) -> None:
 
 @case("STAT-023", covers=[Tgetattr], about="agreement")
 def test_birth_time_is_the_hosts_or_not_claimed(share: Share) -> None:
-    """A birth time that statx(2) claims to know is the host's; not knowing it is right, inventing it is
-    wrong.
+    """If statx(2) reports a birth time, it is the host's. Not reporting one is right, inventing one is wrong.
     Source: statx(2) stx_mask; 9P2000.L Rgetattr: btime is reserved and only valid if its mask bit is set."""
     share.outside.create("fred")
     seen, host = share.inside.statx("fred"), share.outside.statx("fred")
     if seen["stx_mask"] & STATX_BTIME:
         fields("'fred' inside, compared with outside,", seen, btime_ns=host["stx_btime_ns"])
-    else:  # not claimed: then the fields that are claimed are the host's
+    else:  # not reported: then the fields that are reported are the host's
         share.same(share.stat("fred", kind="statx"))
 
 
 @case("STAT-024", covers=[Tgetattr], severity="varies", caches=("none", "mmap"))
 def test_preferred_block_size(share: Share) -> None:
-    """st_blksize is a multiple of 512 bytes, and no larger than the largest message, as buffered I/O wants it.
+    """st_blksize is a multiple of 512 bytes, and no larger than the largest message, as buffered I/O needs.
     Source: POSIX st_blksize, "a file system-specific preferred I/O block size"; QEMU hw/9pfs/9p.c
     stat_to_iounit."""
     share.inside.create("fred")
@@ -436,7 +434,7 @@ def test_bad_descriptor(share: Share) -> None:
 
 @case("STAT-028", covers=[Tgetattr], needs=["guest-root"])
 def test_stat_needs_no_permission_on_the_file_itself(share: Share) -> None:
-    """Any user may stat(2) a file of mode 000 in a directory that he may search.
+    """Any user may stat(2) a file of mode 000 in a directory with search permission.
     Source: stat(2), "No permissions are required on the file itself"; path_resolution(7)."""
     share.inside.create("fred", b"secret", 0o600)
     share.inside.chmod("fred", 0)

@@ -27,7 +27,7 @@ def same_file_system(what: str, seen: Mapping[str, Any], whole: Mapping[str, Any
 
 @case("STATFS-001", covers=[Tstatfs], cached_too=True, about="agreement")
 def test_statvfs_agrees(share: Share) -> None:
-    """statvfs(3) agrees with the host's: total, free and available space as bytes, inodes, longest name, id.
+    """statvfs(3) agrees with the host's: total, free and available space in bytes, inodes, longest name, id.
     Source: POSIX <sys/statvfs.h>; 9P2000.L Rstatfs."""
     share.inside.statvfs(".")
     share.same(share.statvfs("."))
@@ -35,8 +35,7 @@ def test_statvfs_agrees(share: Share) -> None:
 
 @case("STATFS-002", covers=[Tstatfs], about="agreement")
 def test_any_file_will_do(share: Share) -> None:
-    """statfs(2) of a file, a directory, a link followed and an open descriptor name one and the same file
-    system.
+    """statfs(2) of a file, a directory, a link to one and an open descriptor all show the same file system.
     Source: statfs(2): "any file within the mounted filesystem"."""
     share.inside.create("fred")
     share.inside.mkdir("d")
@@ -54,7 +53,7 @@ def test_any_file_will_do(share: Share) -> None:
 
 @case("STATFS-003", covers=[Tstatfs], severity="varies")
 def test_type_is_the_hosts(share: Share) -> None:
-    """statfs(2)'s f_type is the exported file system's own number.
+    """f_type of statfs(2) is the exported file system's magic number.
     Source: QEMU hw/9pfs/9p.c v9fs_fill_statfs passes it on; diod gives V9FS_MAGIC unless configured
     statfs_passthru."""
     types = [share.inside.statfs(".")["f_type"], share.outside.statfs(".")["f_type"]]
@@ -63,8 +62,8 @@ def test_type_is_the_hosts(share: Share) -> None:
 
 @case("STATFS-004", covers=[Tstatfs])
 def test_statfs_itself(share: Share) -> None:
-    """The kernel's own struct: sizes are positive, available never exceeds free, free never exceeds total,
-    for blocks and inodes alike.
+    """In the kernel's struct sizes are positive, available never exceeds free, free never exceeds total, for blocks and
+    inodes alike.
     Source: statfs(2)."""
     seen = share.inside.statfs(".")
     for name in ("f_bsize", "f_frsize"):
@@ -77,7 +76,7 @@ def test_statfs_itself(share: Share) -> None:
 
 @case("STATFS-005", covers=[Tstatfs], cached_too=True)
 def test_longest_name_is_true(share: Share) -> None:
-    """A name of f_namemax bytes can be made, one byte more fails with ENAMETOOLONG.
+    """A name of f_namemax bytes can be made; a name one byte longer fails with ENAMETOOLONG.
     Source: statvfs(3) f_namemax; POSIX NAME_MAX, pathconf _PC_NAME_MAX; 9P2000.L Rstatfs namelen[4]."""
     longest = share.inside.statvfs(".")["f_namemax"]
     share.inside.create("x" * longest)
@@ -88,7 +87,7 @@ def test_longest_name_is_true(share: Share) -> None:
 @case("STATFS-006", covers=[Tstatfs], caches=WRITE_THROUGH, about="agreement")
 def test_free_space_follows_what_is_written(share: Share) -> None:
     """After 16 MiB were written and synced, and after they were removed, free space agrees with the host's.
-    Source: statvfs(3) f_bfree; the ticket's df inside and outside."""
+    Source: statvfs(3) f_bfree; illumos issue 13380: df inside and outside."""
     share.inside.create("fred")
     fd = share.inside.open("fred", os.O_WRONLY)
     share.inside.write_pattern(fd, 16 << 20)
@@ -102,8 +101,7 @@ def test_free_space_follows_what_is_written(share: Share) -> None:
 
 @case("STATFS-007", needs=["guest-root"], covers=[Tstatfs])
 def test_an_ordinary_user_may_ask(share: Share) -> None:
-    """statfs(2) needs search permission on the path only: a user who may not read the file gets the same
-    answer.
+    """statfs(2) needs only search permission on the path: a user who may not read the file gets the same result.
     Source: statfs(2) EACCES."""
     share.inside.create("fred")
     share.inside.chmod("fred", 0)

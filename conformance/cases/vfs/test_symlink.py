@@ -1,4 +1,4 @@
-"""symlink(2), readlink(2): text that travels untouched, and whose namespace resolves it: the guest's."""
+"""symlink(2), readlink(2): the text passes unchanged, and the guest resolves it in its own namespace."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ BOOT_ID = "proc/sys/kernel/random/boot_id"
 @case("SYMLINK-001", covers=[Tsymlink, Treadlink])
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
 def test_symlink_keeps_its_text(share: Share, target: str) -> None:
-    """symlink(2) makes a symbolic link of exactly that text, whatever it is: readlink(2) gives it back, and
-    lstat(2) its length.
+    """symlink(2) makes a symbolic link of exactly that text, whatever it is: readlink(2) returns it, and lstat(2) its
+    length.
     Source: symlink(2); POSIX symlink: "the string pointed to by path1 shall be treated only as a string and shall
     not be validated as a pathname"; POSIX st_size of a symbolic link; 9P2000.L Tsymlink."""
     share.inside.symlink(target, "link")
@@ -79,8 +79,8 @@ def test_symlink_of_too_long_a_text(share: Share) -> None:
 
 @case("SYMLINK-004", covers=[Tsymlink], cached_too=True)
 def test_a_link_is_followed_to_file_and_directory(share: Share) -> None:
-    """open(2) and stat(2) follow a symbolic link to a file, and path resolution one to a directory, also through
-    several and with a trailing slash.  Source: path_resolution(7); POSIX 4.13."""
+    """open(2) and stat(2) follow a symbolic link to a file, and path resolution follows one to a directory, also
+    through several links and with a trailing slash.  Source: path_resolution(7); POSIX 4.13."""
     share.inside.mkdir("dir")
     share.inside.create("dir/fred", b"abc")
     share.inside.symlink("dir", "todir")
@@ -98,8 +98,8 @@ def test_a_link_is_followed_to_file_and_directory(share: Share) -> None:
 
 @case("SYMLINK-005", cached_too=True, about="agreement")
 def test_a_dangling_link(share: Share) -> None:
-    """A symbolic link to nothing can be made, listed and read; following it fails with ENOENT until its target
-    is there.  Source: symlink(2) "may point to an existing file or to a nonexistent one"; path_resolution(7)."""
+    """A dangling symbolic link can be made, listed and read; following it fails with ENOENT until its target exists.
+    Source: symlink(2) "may point to an existing file or to a nonexistent one"; path_resolution(7)."""
     share.inside.symlink("fred", "link")
     share.inside.refuses(ENOENT).stat("link")
     share.inside.refuses(ENOENT).open("link")
@@ -129,7 +129,7 @@ def test_loops(share: Share) -> None:
 
 @case("SYMLINK-007", covers=[Treadlink], severity="linux")
 def test_forty_links_in_a_row(share: Share) -> None:
-    """Path resolution follows 40 symbolic links, and with 41 it fails with ELOOP.
+    """Path resolution follows 40 symbolic links; with 41 it fails with ELOOP.
     Source: path_resolution(7): "the kernel ... limits the maximum number of symbolic links followed to 40";
     Linux include/linux/namei.h MAXSYMLINKS."""
     with share.without_comparison():
@@ -144,8 +144,8 @@ def test_forty_links_in_a_row(share: Share) -> None:
 @pytest.mark.parametrize("made", ["inside", "outside"])
 @pytest.mark.parametrize("target", ["/" + BOOT_ID, "../" * 24 + BOOT_ID], ids=["absolute", "relative"])
 def test_a_link_out_of_the_share_leads_into_the_guest(share: Share, target: str, made: str) -> None:
-    """A symbolic link out of the share, absolute or by "..", is resolved in the guest's own tree: what is read
-    through it is the guest's file and never the host's.
+    """A symbolic link out of the share, absolute or by "..", is resolved in the guest's own tree: reading through it
+    reads the guest's file, never the host's.
     Source: path_resolution(7): the client follows links; 9P2000.L Twalk does not; known defect: CVE-2016-9602 (a
     server that followed links on the host)."""
     (share.inside.symlink if made == "inside" else share.host_symlink)(target, "link")
@@ -193,7 +193,7 @@ def test_readlink_of_what_is_no_link(share: Share, kind: str) -> None:
 @case("SYMLINK-011", covers=[Treadlink])
 @pytest.mark.parametrize("size", [1, 9, 10, 11, 4096])
 def test_readlink_cuts_to_the_buffer(share: Share, size: int) -> None:
-    """readlink(2) puts at most as many bytes as the buffer holds, silently cut, and no NUL after them.
+    """readlink(2) writes at most as many bytes as the buffer holds, truncates silently, and adds no NUL.
     Source: readlink(2) "It will (silently) truncate the contents ... in case the buffer is too small"."""
     share.inside.symlink("0123456789", "link")
     text = share.inside.readlink_size("link", size)
@@ -262,8 +262,8 @@ def test_a_link_changed_outside(share: Share) -> None:
 
 @case("SYMLINK-016", covers=[Treadlink])
 def test_many_links_keep_their_own_texts(share: Share) -> None:
-    """60 symbolic links to 60 different files lead each to its own.
-    Source: readlink(2); known defect: nixpkgs#22695 (an inode cache keyed too coarsely gave links the targets of
+    """60 symbolic links to 60 different files each lead to their own file.
+    Source: readlink(2); known defect: nixpkgs#22695 (an inode cache with too coarse a key gave links the targets of
     others)."""
     with share.without_comparison():
         for i in range(60):
@@ -277,7 +277,7 @@ def test_many_links_keep_their_own_texts(share: Share) -> None:
 
 @case("SYMLINK-017", covers=[Tsymlink, Twalk], cached_too=True, about="agreement")
 def test_a_name_used_again(share: Share) -> None:
-    """A file made where a link was is a file, and a link made where a file was is a link.
+    """A file made under a former link's name is a file, and a link made under a former file's name is a link.
     Source: POSIX unlink, symlink; a client or server that keeps types by path shows the old one."""
     share.inside.symlink("target", "x")
     share.inside.unlink("x")
@@ -292,7 +292,7 @@ def test_a_name_used_again(share: Share) -> None:
 @case("SYMLINK-101", about="agreement")
 @for_each(SYMLINK, READLINK)
 def test_path_errors(share: Share, operation: Operation) -> None:
-    """symlink(2) and readlink(2) fail with the errno of path resolution where the path leads nowhere.
+    """symlink(2) and readlink(2) fail with the errno of path resolution for bad paths.
     Source: symlink(2), readlink(2): EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR; path_resolution(7)."""
     refuses_bad_paths(share, operation)
 

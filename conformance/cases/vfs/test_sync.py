@@ -1,5 +1,5 @@
-"""fsync(2), fdatasync(2), syncfs(2): they reach the server, bring home what the guest's cache holds, and refuse what
-cannot be synchronised."""
+"""fsync(2), fdatasync(2), syncfs(2): they reach the server, write back the guest's cache, and refuse what cannot be
+synchronised."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEW = os.O_CREAT | os.O_EXCL | os.O_RDWR
 @WAYS
 @pytest.mark.parametrize("access", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR], ids=["rdonly", "wronly", "rdwr"])
 def test_sync_of_a_file(share: Share, way: str, access: int) -> None:
-    """fsync(2) and fdatasync(2) succeed for a file open for whatever access.
+    """fsync(2) and fdatasync(2) succeed for a file opened in any access mode.
     Source: fsync(2); POSIX fsync; 9P2000.L Tfsync with datasync[4]: known defects: chaos/diod#118,
     unikraft#886 (servers that did not know the datasync field)."""
     share.inside.create("fred", b"abc")
@@ -97,7 +97,7 @@ def test_sync_of_what_cannot_be(share: Share, way: str) -> None:
 
 @case("SYNC-006", cached_too=True)
 def test_syncfs(share: Share) -> None:
-    """syncfs(2) through any descriptor of the share brings home what every file there still has to write.
+    """syncfs(2) through any descriptor of the share writes back all pending data of every file there.
     Source: syncfs(2)."""
     earlier_errors_reported(share)
     first, second = share.inside.open("one", NEW, 0o644), share.inside.open("two", NEW, 0o644)
@@ -117,7 +117,7 @@ def test_syncfs_of_what_cannot_be(share: Share) -> None:
 
 @case("SYNC-008", covers=[Tfsync], about="agreement")
 def test_sync_by_an_ordinary_user(share: Share) -> None:
-    """A user may synchronise a file that he may only read.  Source: fsync(2): no permission is asked for."""
+    """A user may synchronise a file with only read permission.  Source: fsync(2) needs no permission."""
     share.inside.create("fred", b"abc", 0o644)
     bob = share.inside.spawn("bob", uid=1001)
     bob.fsync(bob.open("fred"))
@@ -126,7 +126,7 @@ def test_sync_by_an_ordinary_user(share: Share) -> None:
 
 @case("SYNC-009", covers=[Tfsync], caches=WRITE_BACK)
 def test_sync_after_a_shared_mapping_was_written(share: Share) -> None:
-    """fsync(2) also brings home what was written through a shared mapping.
+    """fsync(2) also writes back data written through a shared mapping.
     Source: POSIX fsync; msync(2); mmap(2)."""
     fd = share.inside.open("fred", NEW, 0o644)
     share.inside.write(fd, b"a" * 10_000)

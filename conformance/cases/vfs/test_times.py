@@ -1,4 +1,4 @@
-"""utimensat(2), futimens(3): set times, NOW and OMIT, who may; and which calls move which time by themselves."""
+"""utimensat(2), futimens(3): explicit times, NOW and OMIT, and who may set them; and which calls update which time."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def not_before(what: str, seen: Mapping[str, Any], name: str, earliest: int) -> 
 
 @case("TIME-001", covers=[Tsetattr], cached_too=True)
 def test_exact_seconds(share: Share) -> None:
-    """utimensat(2) sets atime and mtime as asked, from 1970 past 2038 and 2106, ctime moving to now and
-    nothing else.
+    """utimensat(2) sets atime and mtime as given, from 1970 past 2038 and 2106; ctime becomes now, and nothing else
+    changes.
     Source: POSIX utimensat; Tsetattr carries 8 bytes of seconds each; known defect: lib9p 01edd9e, times
     wrong in Tsetattr."""
     share.inside.create("fred")
@@ -63,7 +63,7 @@ def test_exact_seconds(share: Share) -> None:
 @case("TIME-002", covers=[Tsetattr], cached_too=True)
 @pytest.mark.parametrize("second", [-1, -(2**30)], ids=["1969", "1935"])
 def test_times_before_1970(share: Share, second: int) -> None:
-    """utimensat(2) sets times before 1970 as asked, where the exported file system keeps them.
+    """utimensat(2) sets times before 1970 as given, where the exported file system keeps them.
     Source: POSIX <time.h> struct timespec, tv_sec is signed; ext4 and xfs keep 1901."""
     share.inside.create("fred")
     share.inside.utimensat("fred", second * SECOND, second * SECOND)
@@ -96,7 +96,7 @@ def test_both_omitted_changes_nothing(share: Share) -> None:
 @case("TIME-005", covers=[Tsetattr], caches=FRESH)
 @pytest.mark.parametrize("how", ["now", "null"])
 def test_now(share: Share, how: str) -> None:
-    """UTIME_NOW for both, or no times at all, sets both to the host's present time, equal to each other.
+    """UTIME_NOW for both, or no times at all, sets both to the host's current time, equal to each other.
     Source: POSIX utimensat; Tsetattr with ATIME and MTIME but without ATIME_SET and MTIME_SET: the server's
     clock."""
     share.inside.create("fred")
@@ -225,7 +225,7 @@ def test_path_errors(share: Share, call: PathCall) -> None:
 
 @case("TIME-014", covers=[Tsetattr], needs=["guest-root"], cached_too=True)
 def test_the_owner_may_set_any_time(share: Share) -> None:
-    """The owner sets times as he likes, even of a file that he may not write.
+    """The owner may set any times, even without write permission on the file.
     Source: utimensat(2), Permissions."""
     bob = share.inside.spawn("bob", uid=1001)
     bob.create("fred", b"", 0o600)
@@ -238,7 +238,7 @@ def test_the_owner_may_set_any_time(share: Share) -> None:
 
 @case("TIME-015", covers=[Tsetattr], needs=["guest-root"])
 def test_a_writer_may_only_say_now(share: Share) -> None:
-    """One who may write but is not the owner may set both times to now; any other setting fails with EPERM.
+    """A user with write permission who is not the owner may set both times to now; any other setting fails with EPERM.
     Source: utimensat(2), Permissions and EPERM."""
     share.inside.create("fred")
     share.inside.chmod("fred", 0o666)
@@ -262,7 +262,7 @@ def test_a_writer_may_only_say_now(share: Share) -> None:
 
 @case("TIME-016", needs=["guest-root"], cached_too=True)
 def test_others_may_not_touch(share: Share) -> None:
-    """One who may neither write nor owns: EACCES for now, EPERM for a given time; nothing changes.
+    """A user who is not the owner and may not write gets EACCES for now and EPERM for a given time; nothing changes.
     Source: utimensat(2) EACCES, EPERM."""
     share.inside.create("fred")
     share.inside.chmod("fred", 0o644)
@@ -361,8 +361,8 @@ def test_reading_marks_atime(share: Share) -> None:
 
 @case("TIME-020", caches=WRITE_THROUGH)
 def test_data_written_is_stamped_by_the_host(share: Share) -> None:
-    """mtime after a write is the host's time of the write, equal on both sides: a build tool that compares
-    times of files made inside and outside gets the right order.
+    """After a write mtime is the host's time of the write, equal on both sides: a build tool that compares files made
+    inside and outside sees the right order.
     Source: POSIX write; Tgetattr brings the server's stamp."""
     share.inside.create("fred")
     share.inside.utimensat("fred", OLD, OLD)
@@ -375,7 +375,7 @@ def test_data_written_is_stamped_by_the_host(share: Share) -> None:
 
 @case("TIME-021", covers=[Tsetattr], severity="linux")
 def test_nanoseconds_are_kept(share: Share) -> None:
-    """utimensat(2) keeps nanoseconds, so that `cp -p` and `tar -x` give a copy its original's times.
+    """utimensat(2) keeps nanoseconds, so `cp -p` and `tar -x` give a copy the original's times.
     Source: POSIX utimensat: to the resolution of the file system; Tsetattr has 8 bytes of nanoseconds for
     each time."""
     share.inside.create("fred")

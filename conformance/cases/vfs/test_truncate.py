@@ -1,4 +1,4 @@
-"""truncate(2) and ftruncate(2): shorter, longer, equal; what comes back as zeros; who may; and what is refused."""
+"""truncate(2) and ftruncate(2): shorter, longer, equal; zeros in the extension; permissions and errors."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_longer(share: Share, way: str) -> None:
 @case("TRUNC-003", covers=[Tsetattr], cached_too=True)
 @WAYS
 def test_cut_bytes_do_not_come_back(share: Share, way: str) -> None:
-    """What was cut off is gone: after making the file long again it reads as zeros, even where the guest
-    has read it before.
+    """Bytes that were cut off are gone: when the file is extended again they read as zeros, even if the guest has read
+    them before.
     Source: POSIX ftruncate "the extended area shall appear as if it were zero-filled"."""
     share.inside.create("fred", b"\xff" * 20_000)
     fd = share.inside.open("fred", os.O_RDWR)
@@ -83,7 +83,7 @@ def test_cut_bytes_do_not_come_back(share: Share, way: str) -> None:
 @case("TRUNC-004", covers=[Tsetattr])
 @WAYS
 def test_cut_outside_is_seen_inside(share: Share, way: str) -> None:
-    """A length that the host sets, and the zeros of one made longer, are seen inside; and the reverse.
+    """A length that the host sets, and the zeros of an extension, are seen inside, and vice versa.
     Source: POSIX truncate; stat(2)."""
     share.outside.create("fred", DATA)
     cut(share.outside, way, 5000)
@@ -111,7 +111,7 @@ def test_times_and_mode(share: Share, way: str, length: int) -> None:
 @case("TRUNC-006", covers=[Tsetattr], about="agreement")
 @WAYS
 def test_equal_length(share: Share, way: str) -> None:
-    """Setting the length that the file has keeps every byte.  Source: POSIX truncate, ftruncate."""
+    """Setting the current length keeps every byte.  Source: POSIX truncate, ftruncate."""
     share.inside.create("fred", DATA)
     cut(share.inside, way, len(DATA))
     equal("content of 'fred' inside", share.inside.slurp("fred"), DATA, code="content")
@@ -126,7 +126,7 @@ def test_equal_length(share: Share, way: str) -> None:
     ids=["2^31-1", "2^31", "2^32-1", "2^32", "2^32+1", "2^43"],
 )
 def test_large_lengths(share: Share, way: str, length: int) -> None:
-    """Lengths of 2 GiB, 4 GiB and more are set as asked, seen on both sides, and undone.
+    """Lengths of 2 GiB, 4 GiB and more can be set, are seen on both sides, and can be reverted.
     Source: POSIX truncate, off_t of 64 bits; 9P2000.L Tsetattr size[8]."""
     share.inside.create("fred", b"abc")
     flush(share, "fred")
@@ -193,8 +193,7 @@ def test_negative_length(share: Share, way: str) -> None:
     ids=["missing", "empty", "missing-dir", "dangling", "below-file", "slash-file", "loop", "256", "directory", "fifo"],
 )
 def test_truncate_of_what_cannot_be(share: Share, name: str, wanted: int) -> None:
-    """truncate(2) of a name that leads nowhere, of a directory or a fifo fails with the errno for it and
-    makes nothing.
+    """truncate(2) of a bad path, a directory or a fifo fails with the matching errno and makes nothing.
     Source: truncate(2) ENOENT, ENOTDIR, ELOOP, ENAMETOOLONG, EISDIR; Linux fs/open.c vfs_truncate(): EINVAL
     for what is not a regular file."""
     share.inside.create("file", b"abc")
@@ -210,8 +209,8 @@ def test_truncate_of_what_cannot_be(share: Share, name: str, wanted: int) -> Non
 
 @case("TRUNC-011")
 def test_truncate_without_permission(share: Share) -> None:
-    """truncate(2) by a user who may not write the file, or not search the way, fails with EACCES; one who may
-    write it succeeds though he does not own it.  Source: truncate(2) EACCES; POSIX truncate."""
+    """truncate(2) fails with EACCES without write permission on the file or search permission on its path; a user with
+    both succeeds without owning it.  Source: truncate(2) EACCES; POSIX truncate."""
     share.inside.create("fred", b"abc", 0o644)
     share.inside.mkdir("dir", 0o700)
     share.inside.create("dir/fred", b"abc", 0o666)
@@ -272,8 +271,8 @@ def test_truncate_follows_a_link(share: Share) -> None:
 
 @case("TRUNC-015", covers=[Tsetattr], cached_too=True)
 def test_ftruncate_of_a_read_only_file_open_for_writing(share: Share) -> None:
-    """A user may ftruncate(2) a file through the writable descriptor that made it, though its mode forbids
-    him to write it; truncate(2) is refused.
+    """A user may ftruncate(2) a file through the writable descriptor that created it, even if its mode forbids writing;
+    truncate(2) is refused.
     Source: POSIX ftruncate: "open for writing" is all that counts; open(2) "mode"."""
     bob = share.inside.spawn("bob", uid=1001)
     fd = bob.open("fred", os.O_CREAT | os.O_RDWR, 0o444)
@@ -314,7 +313,7 @@ def test_over_the_file_size_limit(share: Share) -> None:
 
 @case("TRUNC-018", covers=[Tsetattr], caches=UNCACHED)
 def test_write_after_a_cut_outside(share: Share) -> None:
-    """A write inside after the host cut the file lands at its offset and the gap is zeros.
+    """A write inside after the host has truncated the file lands at its offset, and the gap is zeros.
     Source: POSIX write, lseek; the offset of Twrite is absolute."""
     fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR, 0o644)
     share.inside.write(fd, b"0123456789")

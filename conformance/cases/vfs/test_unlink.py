@@ -1,4 +1,4 @@
-"""unlink(2), unlinkat(2): names taken away; what happens to files still open stands in unlinked."""
+"""unlink(2), unlinkat(2): removing names; the family unlinked covers files that are still open."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ REMOVEDIR = Operation("removedir", lambda v, path: v.unlinkat(path, AT_REMOVEDIR
 @case("UNLINK-001", covers=[Tunlinkat])
 @pytest.mark.parametrize("kind", ["file", "empty", "symlink", "dangling", "link-to-directory", "fifo", "socket"])
 def test_unlink_takes_a_name_away(share: Share, kind: str) -> None:
-    """unlink(2) takes away the name of a file of any kind but a directory, on both sides; what a symbolic link
-    points to stays; a second unlink(2) fails with ENOENT and the name is free.
+    """unlink(2) removes the name of any file but a directory, on both sides. The target of a symbolic link stays. A
+    second unlink(2) fails with ENOENT, and the name is free.
     Source: unlink(2), ENOENT; POSIX unlink; 9P2000.L Tunlinkat."""
     share.inside.create("target", b"abc")
     share.inside.mkdir("directory")
@@ -97,8 +97,8 @@ def test_unlink_with_a_trailing_slash(share: Share) -> None:
 
 @case("UNLINK-005", covers=[Tunlinkat], cached_too=True)
 def test_unlinkat_removes_directories_when_asked(share: Share) -> None:
-    """unlinkat(2) with AT_REMOVEDIR is rmdir(2), without it unlink(2): each refuses the other's kind, with
-    ENOTDIR and EISDIR, and AT_REMOVEDIR a directory with entries, with ENOTEMPTY.
+    """unlinkat(2) with AT_REMOVEDIR is rmdir(2), without it unlink(2): each refuses the other's kind with ENOTDIR or
+    EISDIR, and AT_REMOVEDIR refuses a directory with entries with ENOTEMPTY.
     Source: unlinkat(2) AT_REMOVEDIR; 9P2000.L Tunlinkat flags; known defect: phdeniel/nfs-ganesha#57."""
     share.inside.mkdir("dir")
     share.inside.create("dir/fred")
@@ -127,8 +127,8 @@ def test_unlinkat_below_a_descriptor(share: Share) -> None:
 
 @case("UNLINK-007", covers=[Tunlinkat], cached_too=True)
 def test_unlink_of_a_file_that_nobody_may_touch(share: Share) -> None:
-    """A user may unlink(2) a file of another user's without any permission on it, where he may write the
-    directory.  Source: path_resolution(7); POSIX unlink."""
+    """A user may unlink(2) another user's file without any permission on it, given write permission on the directory.
+    Source: path_resolution(7); POSIX unlink."""
     share.inside.create("fred", b"abc", 0o000)
     user = share.inside.spawn("user", uid=1001)
     user.unlink("fred")
@@ -203,7 +203,7 @@ def test_a_tree_is_removed(share: Share) -> None:
 
 @case("UNLINK-011", covers=[Tunlinkat], about="agreement")
 def test_many_files_made_and_removed(share: Share) -> None:
-    """40 files are made and removed alternately under one name, each empty when it is new.
+    """40 files are made and removed in turn under one name; each is empty when new.
     Source: POSIX open, unlink; a client or server that keeps files by path shows an older one."""
     share.inside.mkdir("dir")
     with share.without_comparison():
@@ -218,7 +218,7 @@ def test_many_files_made_and_removed(share: Share) -> None:
 
 @case("UNLINK-012", covers=[Tunlinkat])
 def test_unlink_of_a_device_node(share: Share) -> None:
-    """unlink(2) takes away a device node that the host made.  Source: POSIX unlink; Tunlinkat opens nothing."""
+    """unlink(2) removes a device node that the host made.  Source: POSIX unlink; Tunlinkat opens nothing."""
     share.need("host-root", "only root makes device nodes")
     share.outside.mknod("null", 0o020666, os.makedev(1, 3))
     equal("names in the case's directory", share.same(share.directory()), ["null"], code="names")
@@ -229,7 +229,7 @@ def test_unlink_of_a_device_node(share: Share) -> None:
 @case("UNLINK-101", about="agreement")
 @for_each(UNLINK, UNLINKAT, REMOVEDIR)
 def test_path_errors(share: Share, operation: Operation) -> None:
-    """unlink(2) and unlinkat(2) fail with the errno of path resolution where the path leads nowhere.
+    """unlink(2) and unlinkat(2) fail with the errno of path resolution for bad paths.
     Source: unlink(2) EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR; path_resolution(7)."""
     refuses_bad_paths(share, operation)
 
@@ -237,15 +237,15 @@ def test_path_errors(share: Share, operation: Operation) -> None:
 @case("UNLINK-102", about="agreement")
 @for_each(UNLINK, REMOVEDIR)
 def test_write_permission(share: Share, operation: Operation) -> None:
-    """unlink(2) and unlinkat(2) fail with EACCES for a user who may not write the directory, whatever he may do
-    with the file.  Source: unlink(2) EACCES."""
+    """unlink(2) and unlinkat(2) fail with EACCES for a user who may not write the directory, whatever the permissions
+    on the file.  Source: unlink(2) EACCES."""
     refuses_without_write_permission(share, operation)
 
 
 @case("UNLINK-103", about="agreement")
 @for_each(UNLINK, REMOVEDIR)
 def test_sticky_directory(share: Share, operation: Operation) -> None:
-    """In a sticky directory a user may unlink(2) his own file and not another user's: EPERM.
+    """In a sticky directory a user may unlink(2) their own file but not another user's: EPERM.
     Source: unlink(2) "EPERM or EACCES: The directory containing pathname has the sticky bit (S_ISVTX) set"; Linux
     fs/namei.c may_delete() gives EPERM."""
     refuses_in_sticky_directory(share, operation)

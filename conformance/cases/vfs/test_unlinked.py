@@ -1,6 +1,6 @@
-"""Files and directories whose last name is gone while they are open: every call on the descriptor goes on working.
+"""Files and directories whose last name is gone while they are open: every call on the descriptor still works.
 
-A server that turns a fid back into a path finds nothing there, or, worse, the next file of that name.
+A server that maps a fid back to a path finds no file there or, worse, the next file with that name.
 """
 
 from __future__ import annotations
@@ -212,8 +212,8 @@ def test_extended_attributes(share: Share, lose: ByWay) -> None:
 
 @case("UNLINKED-011", covers=[Tlock, Tgetlock])
 def test_record_locks(share: Share) -> None:
-    """fcntl(2) and flock(2) locks of a file without a name are granted, refused to another process, asked for and given
-    back.
+    """fcntl(2) and flock(2) locks of a file without a name are granted, refused to another process, queried and
+    released.
     Source: fcntl(2) F_SETLK, F_GETLK, F_UNLCK; 9P2000.L Tlock, Tgetlock."""
     share.inside.create("fred", CONTENT, 0o640)
     other = share.inside.spawn("other")
@@ -232,7 +232,7 @@ def test_record_locks(share: Share) -> None:
 
 @case("UNLINKED-012", covers=[Tread])
 def test_private_map(share: Share) -> None:
-    """mmap(2) of a file without a name shows its content, and a mapping made before goes on doing so.
+    """mmap(2) of a file without a name shows its content, and so does a mapping made before.
     Source: POSIX mmap; unlink(2); known defect: GitLab qemu#103 (mmap after unlink)."""
     share.inside.create("fred", CONTENT)
     fd = share.inside.open("fred", os.O_RDWR)
@@ -278,7 +278,7 @@ def test_copying(share: Share) -> None:
 
 @case("UNLINKED-016", covers=[Tread])
 def test_duplicates_and_closing(share: Share) -> None:
-    """A duplicate of the descriptor goes on after the first is closed, and when all are closed nothing is left.
+    """A duplicate of the descriptor works after the first is closed, and when all are closed nothing is left.
     Source: dup(2); POSIX unlink."""
     fd = orphan(share, unlink)
     second = share.inside.dup(fd)
@@ -310,7 +310,7 @@ def test_unlinked_outside(share: Share) -> None:
     Source: POSIX unlink: the server has it open for the guest."""
     share.inside.create("fred", CONTENT)
     fd = share.inside.open("fred", os.O_RDWR)
-    with share.without_comparison():  # whether the name is gone inside, UNLINKED-027 asks
+    with share.without_comparison():  # UNLINKED-027 checks whether the name is gone inside
         share.outside.unlink("fred")
     equal("content after the host removed the name", share.inside.pread(fd, 100, 0), CONTENT, code="content")
     with share.without_comparison():
@@ -354,11 +354,11 @@ def test_a_name_removed_outside_is_gone(share: Share) -> None:
 
 @case("UNLINKED-019", covers=[Tread, Twrite], caches=UNCACHED)
 def test_replaced_outside(share: Share) -> None:
-    """A descriptor of a file that the host has replaced by another reads and writes the first.
-    Source: POSIX rename; the way editors save."""
+    """A descriptor of a file that the host has replaced by another still reads and writes the first.
+    Source: POSIX rename; editors save this way."""
     share.inside.create("fred", CONTENT)
     fd = share.inside.open("fred", os.O_RDWR)
-    with share.without_comparison():  # which file the name shows inside, UNLINKED-028 asks
+    with share.without_comparison():  # UNLINKED-028 checks which file the name shows inside
         share.outside.create("new", b"the other file")
         share.outside.rename("new", "fred")
     equal("content read through the descriptor", share.inside.pread(fd, 100, 0), CONTENT, code="content")
@@ -398,8 +398,8 @@ def test_a_name_given_away_outside_shows_the_other_file(share: Share) -> None:
 @case("UNLINKED-020", covers=[Twrite], severity="linux")
 def test_reopening_by_proc(share: Share) -> None:
     """/proc/self/fd/N of a file without a name opens the same file again, or fails with ENOENT.
-    Source: proc(5) /proc/[pid]/fd; a network file system has no way to open a file that has no name: on NFS and 9P
-    the client walks by name (Linux fs/9p/fid.c v9fs_fid_clone clones a fid that is known)."""
+    Source: proc(5) /proc/[pid]/fd; a network file system cannot open a file without a name: on NFS and 9P the client
+    walks by name (Linux fs/9p/fid.c v9fs_fid_clone clones a fid that is known)."""
     fd = orphan(share, unlink)
     seen = works_or(share.inside, (ENOENT,), "open", f"/proc/{share.inside.getpid()}/fd/{fd}", os.O_RDONLY)
     if seen.errno is None:
@@ -420,11 +420,11 @@ def test_link_of_the_descriptor(share: Share) -> None:
 def test_the_space_comes_back(share: Share) -> None:
     """The space of an unlinked file is free again on the host once the guest has closed it, and it can be read
     until then.
-    Source: POSIX unlink; a server that leaks the fid keeps the file for ever; known defect: CVE-2017-7377 and its
-    kin (leaks of what a fid holds)."""
+    Source: POSIX unlink; a server that leaks the fid keeps the file forever; known defect: CVE-2017-7377 and similar
+    (leaks of what a fid holds)."""
     size, freed = 16 << 20, 0
     top = share.outside.open(".", os.O_RDONLY | os.O_DIRECTORY)
-    for turn in range(4):  # others use the host's disk too: one turn in which the space is seen to come is enough
+    for turn in range(4):  # other processes use the disk, too: one attempt may fail
         fd = share.inside.open("fred", os.O_RDWR | os.O_CREAT)
         share.inside.write_pattern(fd, size)
         share.inside.fsync(fd)
@@ -478,8 +478,8 @@ def test_reading_a_removed_directory(share: Share) -> None:
 
 @case("UNLINKED-032", cached_too=True)
 def test_names_in_a_removed_directory(share: Share) -> None:
-    """openat(2), mkdirat(2), symlinkat(2) and unlinkat(2) below a directory that was removed fail with ENOENT, even
-    where another one has its name now.
+    """openat(2), mkdirat(2), symlinkat(2) and unlinkat(2) below a directory that was removed fail with ENOENT, even if
+    another one has its name now.
     Source: open(2) ENOENT "dirfd ... refers to a directory that has been deleted"; mkdir(2) ENOENT; Linux
     fs/namei.c: IS_DEADDIR."""
     share.inside.mkdir("dir")
@@ -519,7 +519,7 @@ def test_fchmod_of_a_removed_directory(share: Share) -> None:
 
 @case("UNLINKED-035", cached_too=True)
 def test_the_idiom_of_a_temporary_file(share: Share) -> None:
-    """A program's own way: make, unlink, write, read back, fstat, write again from the start, close.
+    """A program's use of a temporary file: make, unlink, write, read back, fstat, write again from the start, close.
     Source: tmpfile(3); known defect: GitLab qemu#103 (apt: "Unable to determine file size for fd")."""
     fd = share.inside.open("tmp", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     share.inside.unlink("tmp")

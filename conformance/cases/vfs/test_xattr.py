@@ -21,12 +21,12 @@ XATTR_SIZE_MAX = 65536
 
 
 def pattern(size: int) -> bytes:
-    """Bytes whose misplacement shows."""
+    """Bytes that reveal misplacement."""
     return bytes((i * 31 + i // 251) % 256 for i in range(size))
 
 
 def attributes_are(share: Share, path: str, expected: dict[str, bytes], prefix: str = "user.") -> None:
-    """The file has just these attributes of those whose names begin so, the same on both sides."""
+    """Of the attributes whose names begin with the prefix the file has exactly these, on both sides."""
     equal(f"attributes {prefix}* of {path!r}", share.same(share.xattrs(path, prefix)), expected, code="xattr")
 
 
@@ -77,8 +77,8 @@ def test_what_the_host_sets_is_seen(share: Share) -> None:
 
 @case("XATTR-003", covers=[Txattrcreate], needs=["xattr"], cached_too=True)
 def test_create_and_replace(share: Share) -> None:
-    """XATTR_CREATE fails with EEXIST for an attribute that is there, XATTR_REPLACE with ENODATA for one that
-    is not; neither then changes anything.
+    """XATTR_CREATE fails with EEXIST for an existing attribute, XATTR_REPLACE with ENODATA for a missing one; neither
+    changes anything then.
     Source: setxattr(2) EEXIST, ENODATA; Txattrcreate.flags."""
     share.inside.create("fred")
     share.inside.refuses(ENODATA).setxattr("fred", "user.a", b"1", XATTR_REPLACE)
@@ -100,7 +100,7 @@ def test_unknown_flags(share: Share) -> None:
 
 @case("XATTR-005", covers=[Txattrcreate], needs=["xattr"], cached_too=True)
 def test_empty_value(share: Share) -> None:
-    """An attribute may have an empty value: it is there, listed, with no bytes, on both sides.
+    """An attribute may have an empty value: it exists and is listed, with no bytes, on both sides.
     Source: xattr(7): "If it is defined, its value may be empty"; setxattr(2): "a zero-length value is
     permitted"."""
     share.inside.create("fred")
@@ -112,7 +112,7 @@ def test_empty_value(share: Share) -> None:
 
 @case("XATTR-006", covers=[Txattrcreate], needs=["xattr"])
 def test_emptying_a_value_does_not_remove_it(share: Share) -> None:
-    """Setting an attribute that has a value to an empty one leaves it there, empty.
+    """Setting an existing attribute to an empty value leaves it there, empty.
     Source: setxattr(2); xattr(7)."""
     share.inside.create("fred")
     share.inside.setxattr("fred", "user.a", b"value")
@@ -122,7 +122,7 @@ def test_emptying_a_value_does_not_remove_it(share: Share) -> None:
 
 @case("XATTR-007", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], cached_too=True)
 def test_bytes_of_a_value(share: Share) -> None:
-    """A value is any bytes: NULs, all 256, line ends, in lengths about a page's quarter and half.
+    """A value may hold any bytes: NULs, all 256 values, line ends, in lengths around a quarter and half of a page.
     Source: xattr(7): values are "arbitrary textual or binary data"."""
     share.inside.create("fred")
     for value in (b"\0", b"\0" * 10, bytes(range(256)), b"line\nline\r\n", pattern(1023), pattern(1024), pattern(2049)):
@@ -307,8 +307,8 @@ def test_through_descriptors(share: Share) -> None:
 
 @case("XATTR-017", covers=[Txattrcreate], needs=["xattr"])
 def test_links_are_followed(share: Share) -> None:
-    """The plain forms follow a symbolic link; the l forms with a user attribute fail with EPERM, for links
-    have none.
+    """The plain forms follow a symbolic link; the l forms with a user attribute fail with EPERM, because links have
+    none.
     Source: setxattr(2); xattr(7): user attributes for regular files and directories only."""
     share.inside.create("target")
     share.inside.symlink("target", "link")
@@ -353,7 +353,7 @@ def test_trusted_attributes(share: Share, kind: str) -> None:
 
 @case("XATTR-020", needs=["guest-root"])
 def test_trusted_attributes_are_roots(share: Share) -> None:
-    """An ordinary user may not set or remove trusted.* (EPERM), nor does he see one (ENODATA).
+    """An ordinary user may not set or remove trusted.* (EPERM) and does not see any (ENODATA).
     Source: xattr(7): CAP_SYS_ADMIN; fs/xattr.c xattr_permission."""
     bob = share.inside.spawn("bob", uid=1001)
     bob.create("fred")
@@ -395,7 +395,7 @@ def test_file_capabilities(share: Share) -> None:
 
 @case("XATTR-023", needs=["xattr", "guest-root"], cached_too=True)
 def test_permission_to_write_and_to_read(share: Share) -> None:
-    """Setting a user attribute needs write permission on the file, reading one read permission: else EACCES.
+    """Setting a user attribute needs write permission on the file, reading one needs read permission; otherwise EACCES.
     Source: xattr(7), user extended attributes; setxattr(2), getxattr(2) EACCES."""
     share.inside.create("fred")
     share.inside.setxattr("fred", "user.a", b"1")
@@ -413,7 +413,7 @@ def test_permission_to_write_and_to_read(share: Share) -> None:
 
 @case("XATTR-024", needs=["xattr", "guest-root"])
 def test_sticky_directories(share: Share) -> None:
-    """A user attribute of a sticky directory may be set by its owner only: EPERM for others who may write.
+    """Only the owner may set a user attribute of a sticky directory: EPERM for others with write permission.
     Source: xattr(7): "sticky directories"; fs/xattr.c xattr_permission."""
     share.inside.mkdir("d")
     share.inside.chmod("d", 0o1777)
@@ -446,7 +446,7 @@ def test_path_errors(share: Share, call: PathCall) -> None:
 
 @case("XATTR-026", needs=["xattr"], covers=[Txattrcreate])
 def test_attributes_belong_to_the_file(share: Share) -> None:
-    """Attributes stay with the file through rename, are shared by its names and gone with it.
+    """Attributes stay with the file through rename, are shared by its names and disappear with it.
     Source: xattr(7): attributes are associated with inodes."""
     share.inside.create("fred")
     share.inside.link("fred", "barney")

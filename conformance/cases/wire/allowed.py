@@ -1,9 +1,9 @@
-"""Errnos that a refusal may carry where the protocol leaves the choice: one set per reason, each member with
-the server that answers so or the text that asks for it.
+"""Errnos that a refusal may carry where the protocol leaves the choice: one set per reason. Each member names the
+server that gives it or the text that demands it.
 
-Rule of this module: sets and their sources, nothing else. That a request is refused is what a case demands; an errno
-outside its set is reported beside it, as `varies` (`conformance.raw.expectation.Choice`), and can be argued for here,
-with a source. Errnos that Linux acts on or that its callers know are named in the cases themselves.
+Rule of this module: sets and their sources, nothing else. A case demands that a request is refused. An errno outside
+its set is reported separately, as `varies` (`conformance.raw.expectation.Choice`); it can be added here with a source.
+Errnos that Linux acts on or that its callers know are named in the cases themselves.
 """
 
 from __future__ import annotations

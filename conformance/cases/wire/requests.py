@@ -1,8 +1,8 @@
-"""One sound request of every T-message, for cases that break it: cut, stretched, with lying strings.
+"""One valid request of every T-message, for cases that break it: truncated, extended, with false string lengths.
 
-Rule of this module: each maker gives a request that would succeed on a file `fred` or in the case's directory, its
-fids made ready; what is done to it is the case's business. That it would succeed is looked at in each case
-(`require_served`): a server that refuses the sound request says nothing by refusing the broken one.
+Rule of this module: each maker gives a request that would succeed on a file `fred` or in the case's directory, and
+prepares its fids; the case decides how to break it. Each case checks that the intact request succeeds
+(`require_served`): if the server refuses that, refusing the broken one proves nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FRED: Final = b"fred"
 
 
 def prepare(wire: Wire) -> None:
-    """What the requests are about, on the host."""
+    """Make the files on the host that the requests are about."""
     wire.host.file(FRED, b"content")
     wire.host.directory(b"dir")
     wire.host.symlink(b"link", FRED)
@@ -96,12 +96,12 @@ STRINGS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def require_served(wire: Wire, name: str, *, hung_up: bool) -> None:
-    """End the case as undrivable unless the server serves the sound request, which was refused when it was broken.
+    """End the case as undrivable unless the server serves the intact request, whose broken form it refused.
 
-    `hung_up`: the server has ended the connection, and a new one is made where the link can have one.
+    `hung_up`: the server has closed the connection, and a new one is made where the transport allows it.
     """
     if name == "Tauth" or (hung_up and Capability.SESSIONS not in wire.capabilities):
-        return  # which is refused where no authentication is wanted; nothing more can be asked
+        return  # refused where no authentication is required; nothing more can be checked
     client = wire.session() if hung_up else wire.client
     request = MAKERS[name](client)
     reply = client.send(request).wait()

@@ -1,4 +1,4 @@
-"""Requirements that hold for many messages, written once: a dead fid, an invalid name, a frame cut short.
+"""Requirements that hold for many messages, written once: an unknown fid, an invalid name, a truncated frame.
 
 Rule of this module: each function is the body of a case; the family's module names the message and the case.
 """
@@ -59,7 +59,7 @@ def content(wire: Wire, name: bytes, expected: bytes, after: str = "") -> bool:
 
 
 def names(wire: Wire, expected: set[bytes], within: bytes = b"", after: str = "") -> bool:
-    """The case's directory, or a directory in it, holds those names and no others on the host."""
+    """On the host the case's directory, or a directory in it, holds exactly those names."""
     where = f"in {within!r}" if within else "in the directory"
     return equal(f"names {where} on the host{_after(after)}", wire.host.names(within), expected, code="names")
 
@@ -96,7 +96,7 @@ def _after(what: str) -> str:
 
 
 def tree(wire: Wire) -> dict[bytes, str]:
-    """What the case's directory holds, all that is beside it and what is outside the export: path -> kind and size."""
+    """Everything in the case's directory, beside it and outside the export: path -> kind and size."""
     found: dict[bytes, str] = {}
     outside, export = wire.top.root.parent, wire.top.root
     for shown, directory in ((b"OUTSIDE/", outside), (b"OUTSIDE/", outside / "outside"), (b"EXPORT/", export)):
@@ -124,7 +124,7 @@ def unchanged(wire: Wire, before: dict[bytes, str]) -> bool:
 
 
 def same_tree(what: str, after: Mapping[Any, str], before: Mapping[Any, str], code: str) -> bool:
-    """Both hold the same entries; what was made, changed or removed is named."""
+    """Both hold the same entries; the finding names what was made, changed or removed."""
     words = [f"made {name!r}" for name in after if name not in before]
     words += [f"removed {name!r}" for name in before if name not in after]
     words += [f"changed {name!r}" for name in before if name in after and after[name] != before[name]]
@@ -138,11 +138,11 @@ def same_tree(what: str, after: Mapping[Any, str], before: Mapping[Any, str], co
     return False
 
 
-# ---- what the server says
+# ---- what the server answers
 
 
 def reads(client: Session, fid: int, expected: bytes, what: str, offset: int = 0, count: int = 4096) -> bool:
-    """Tread of `count` bytes at `offset` brings those bytes. `what` names the file and what was done to it."""
+    """Tread of `count` bytes at `offset` returns those bytes. `what` names the file and what was done to it."""
     seen = bytes(client.read(fid, offset, count).data)
     return equal(f"bytes that Tread brings of {what}", seen, expected, code="content", call="Tread")
 
@@ -170,7 +170,7 @@ def kind_is(what: str, qid: Qid, expected: int) -> bool:
 
 
 class Hex(int):
-    """A number that messages show in base 16."""
+    """A number that findings show in base 16."""
 
     def __repr__(self) -> str:
         return hex(self)
@@ -179,7 +179,7 @@ class Hex(int):
 
 
 def short_of(what: str, before: int | None, now: int | None, limit: int) -> bool:
-    """A measure of the server's process has grown by less than `limit`; nothing is judged where it has no process."""
+    """A measure of the server's process has grown by less than `limit`. Not judged if the process is unknown."""
     if before is None or now is None:
         return True
     return holds(
@@ -188,12 +188,14 @@ def short_of(what: str, before: int | None, now: int | None, limit: int) -> bool
 
 
 def memory_within(wire: Wire, before: int | None, limit: int, what: str) -> bool:
-    """The server's resident memory has grown by less than `limit` bytes since it was `before`. `what` was done."""
+    """The server's resident memory has grown by less than `limit` bytes since it was `before`. `what` names what was
+    done."""
     return short_of(f"resident memory of the server in bytes, after {what},", before, wire.memory(), limit)
 
 
 def descriptors_within(wire: Wire, before: int | None, limit: int, what: str) -> bool:
-    """The server has, within some seconds, fewer than `limit` open files more than `before`. `what` was done."""
+    """Within some seconds the server has fewer than `limit` more open files than `before`. `what` names what was
+    done."""
     if before is None:
         return True
     now = wire.settled(wire.descriptors, before + limit)
@@ -204,7 +206,7 @@ def descriptors_within(wire: Wire, before: int | None, limit: int, what: str) ->
 
 
 def dead_fid(wire: Wire, which: str, send: Send) -> None:
-    """A request about an unknown fid is refused, and makes no fid by the way."""
+    """A request about an unknown fid is refused, and does not create that fid."""
     client = wire.client
     fid = client.fid()
     if which == "clunked":
@@ -213,7 +215,7 @@ def dead_fid(wire: Wire, which: str, send: Send) -> None:
     elif which == "nofid":
         fid = 0xFFFFFFFF
     send(client, fid).result(allowed.UNKNOWN_FID)
-    # kvmtool creates a fid on any mention: what was refused must not exist afterwards.
+    # kvmtool creates a fid on any mention: a refused fid must not exist afterwards.
     client.getattr(fid, expect=allowed.UNKNOWN_FID)
     client.getattr(client.root)
 
@@ -230,12 +232,12 @@ def no_name(wire: Wire, name: bytes, send: SendName, errnos: Expect = allowed.IL
 
 
 def dot_name(wire: Wire, name: bytes, send: SendName) -> None:
-    """`.` and `..` are no names for what is made, moved or removed."""
+    """`.` and `..` cannot be made, moved or removed."""
     no_name(wire, name, send, allowed.DOT_NAME)
 
 
 def nul_name(wire: Wire, send: SendName) -> None:
-    """A NUL byte does not end a name: nothing is made or removed under what comes before it."""
+    """A NUL byte does not end a name: nothing is made or removed under the part before it."""
     no_name(wire, b"fred\0ginger", send, allowed.NUL_IN_NAME)
 
 
@@ -250,7 +252,7 @@ def long_name(wire: Wire, send: SendName) -> None:
 
 
 def raw_name(wire: Wire, send: SendName) -> None:
-    """A name is bytes: what is not UTF-8 reaches the host as it is."""
+    """A name is bytes: one that is not UTF-8 reaches the host unchanged."""
     client = wire.client
     name = b"\xff\xfe caf\xe9 \x01"
     send(client, client.walk_to(), name).result()
@@ -258,7 +260,7 @@ def raw_name(wire: Wire, send: SendName) -> None:
 
 
 def in_a_file(wire: Wire, send: SendName) -> None:
-    """What is not a directory has no entries."""
+    """A file that is not a directory has no entries."""
     client = wire.client
     wire.host.file(b"plain", b"x")
     send(client, client.walk_to(b"plain"), b"child").result(allowed.NOT_A_DIRECTORY)
@@ -276,10 +278,10 @@ def refused_or_hung_up(
     also: tuple[type[Message], ...] = (),
     remark: str = "",
 ) -> Message | Rerror | None:
-    """Send one whole frame that is not a sound request: an error reply or the end of the connection must follow.
+    """Send one whole frame that is not a valid request: an error reply or the end of the connection must follow.
 
-    `also` are replies that are as good as a refusal. A valid request sent after it shows at once when the first
-    will never be answered. None when the connection ended.
+    `also` are replies that count as a refusal. A valid request sent right behind shows at once if the first is never
+    answered. Returns None if the connection ended.
     """
     try:
         client.send_raw(raw, remark)
@@ -317,7 +319,7 @@ def _first(wire: Wire, client: Session, tag: int, probe: int) -> Message | Rerro
                 raise NoReply(f"{error}; the request sent after it was answered", "raw") from None
             if not patience:
                 raise NoReply(f"{error}; another session is served meanwhile", "raw") from None
-            wait = max(wait, 20 * wire.served_beside())  # so it hangs, and is not merely slow
+            wait = max(wait, 20 * wire.served_beside())  # so it hangs and is not just slow
             continue
         if reply.tag == probe:
             probe_seen = True
@@ -330,12 +332,12 @@ def _first(wire: Wire, client: Session, tag: int, probe: int) -> Message | Rerro
 
 
 def resized(raw: bytes) -> bytes:
-    """The frame with its size field put right."""
+    """The frame with its size field corrected."""
     return len(raw).to_bytes(4, "little") + raw[4:]
 
 
 def cut(message: Message, count: int = 1) -> bytes:
-    """The frame of `message` without its last `count` bytes, its size field saying so."""
+    """The frame of `message` without its last `count` bytes, and with a matching size field."""
     return resized(frame(message)[:-count])
 
 

@@ -1,7 +1,7 @@
 """Family `attributes`: Tgetattr, Tsetattr and Tstatfs.
 
-What is at stake: `stat`, `chmod`, `touch`, `df`. The guest believes every field; one that is off by a width, or
-set where it was not asked for, breaks make, rsync and every package manager in ways that show days later.
+What is at stake: `stat`, `chmod`, `touch`, `df`. The guest believes every field; one with the wrong width, or set when
+it was not requested, breaks make, rsync and every package manager in ways that show days later.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MTIME = SETATTR_MTIME | SETATTR_MTIME_SET
 
 
 def _agree(reply: Rgetattr, host: os.stat_result, only: str = "") -> None:
-    """Every basic field of a reply (or those that end with `only`) is what the host's lstat says."""
+    """Every basic field of a reply (or those that end with `only`) is what lstat shows on the host."""
     wanted = {
         "mode": host.st_mode,
         "uid": host.st_uid,
@@ -66,7 +66,7 @@ def _agree(reply: Rgetattr, host: os.stat_result, only: str = "") -> None:
         "ctime_nsec": host.st_ctime_ns % 10**9,
     }
     if not stat.S_ISCHR(host.st_mode) and not stat.S_ISBLK(host.st_mode):
-        del wanted["rdev"]  # means nothing then
+        del wanted["rdev"]  # meaningless then
     for name, value in wanted.items():
         if name.endswith(only):
             seen = getattr(reply, name)
@@ -75,7 +75,7 @@ def _agree(reply: Rgetattr, host: os.stat_result, only: str = "") -> None:
 
 
 def _untouched(wire: Wire, name: bytes, before: os.stat_result, *fields: str) -> None:
-    """Those fields of a file are on the host what they were `before`: uid, mtime_ns, ..."""
+    """Those fields of a file on the host are the same as `before`: uid, mtime_ns, ..."""
     after = wire.host.stat(name)
     for field in fields:
         was, now = getattr(before, f"st_{field}"), getattr(after, f"st_{field}")
@@ -83,7 +83,7 @@ def _untouched(wire: Wire, name: bytes, before: os.stat_result, *fields: str) ->
 
 
 def _has(wire: Wire, name: bytes, **fields: int) -> None:
-    """Those fields of a file are so on the host: uid=1234, mtime_ns=5."""
+    """Those fields of a file on the host have these values: uid=1234, mtime_ns=5."""
     now = wire.host.stat(name)
     for field, wanted in fields.items():
         equal(f"{field} of {name!r} on the host", getattr(now, f"st_{field}"), wanted, code=f"field:{field}")
@@ -136,12 +136,12 @@ def _valid(reply: Rgetattr, wanted: int) -> bool:
 @pytest.mark.parametrize("mask", [0, GETATTR_MODE, GETATTR_SIZE, GETATTR_BASIC, GETATTR_ALL, U64], ids=shared.label)
 @case("WIRE-ATTR-002", covers=[Tgetattr])
 def test_what_was_asked_for_is_valid(wire: Wire, mask: int) -> None:
-    """Of the basic fields, those that were asked for are in valid, and right.  Source: chaos/diod protocol.md, "valid
-    is a bitmask indicating which fields are valid in the response"; v9fs_stat2inode_dotl looks at valid."""
+    """The basic fields that were requested are in valid, and right.  Source: chaos/diod protocol.md, "valid is a
+    bitmask indicating which fields are valid in the response"; v9fs_stat2inode_dotl looks at valid."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc", 0o640)
     reply = client.getattr(client.walk_to(b"fred"), mask)
-    wanted = mask & GETATTR_BASIC & ~GETATTR_INO  # the inode travels in the qid, asked for or not
+    wanted = mask & GETATTR_BASIC & ~GETATTR_INO  # the inode is in the qid, requested or not
     _valid(reply, wanted)
     if mask & GETATTR_MODE:
         equal("mode in Rgetattr", Octal(reply.mode), Octal(host.stat(b"fred").st_mode), code="field:mode")
@@ -151,8 +151,8 @@ def test_what_was_asked_for_is_valid(wire: Wire, mask: int) -> None:
 
 @case("WIRE-ATTR-003", covers=[Tgetattr], severity="varies")
 def test_reserved_fields(wire: Wire) -> None:
-    """Birth time, generation and data version are not claimed to be valid.  Source: chaos/diod protocol.md, "reserved
-    for future use"; crosvm's tests want BASIC exactly; QEMU claims a generation where the host has one."""
+    """Birth time, generation and data version are not marked as valid.  Source: chaos/diod protocol.md, "reserved for
+    future use"; crosvm's tests want BASIC exactly; QEMU claims a generation where the host has one."""
     client = wire.client
     reply = client.getattr(client.root, GETATTR_ALL)
     beyond = shared.Hex(reply.valid & ~GETATTR_BASIC)
@@ -161,8 +161,8 @@ def test_reserved_fields(wire: Wire) -> None:
 
 @case("WIRE-ATTR-004", covers=[Tgetattr], severity="varies")
 def test_valid_holds_no_unknown_bits(wire: Wire) -> None:
-    """valid names only fields that exist.  Source: chaos/diod protocol.md, P9_GETATTR_ALL; diod gives back
-    whatever was asked for."""
+    """valid names only fields that exist.  Source: chaos/diod protocol.md, P9_GETATTR_ALL; diod returns whatever was
+    requested."""
     client = wire.client
     valid = client.getattr(client.root, U64).valid
     unknown = shared.Hex(valid & ~GETATTR_ALL)
@@ -171,7 +171,7 @@ def test_valid_holds_no_unknown_bits(wire: Wire) -> None:
 
 @case("WIRE-ATTR-005", covers=[Tgetattr])
 def test_large_file(wire: Wire) -> None:
-    """A size above 2^32, and the few blocks of a file that is all hole, come through.  Source: stat(2); size[8]."""
+    """A size above 2^32, and the few blocks of a file that is one hole, are reported.  Source: stat(2); size[8]."""
     client, host = wire.client, wire.host
     host.file(b"fred")
     host.truncate(b"fred", (5 << 30) + 7)
@@ -181,7 +181,7 @@ def test_large_file(wire: Wire) -> None:
 @pytest.mark.parametrize("seconds", [-1, -(1 << 31), 0, (1 << 31) - 1, 1 << 31, (1 << 32) + 1, 5_000_000_000])
 @case("WIRE-ATTR-006", covers=[Tgetattr], severity="linux")
 def test_times_of_all_centuries(wire: Wire, seconds: int) -> None:
-    """Times before 1970 and after 2038 come through, negative ones as two's complement.  Source: stat(2); v9fs reads
+    """Times before 1970 and after 2038 are reported, negative ones as two's complement.  Source: stat(2); v9fs reads
     u64 into time64_t."""
     client, host = wire.client, wire.host
     host.file(b"fred")
@@ -195,7 +195,7 @@ def test_times_of_all_centuries(wire: Wire, seconds: int) -> None:
 
 @case("WIRE-ATTR-007", covers=[Tgetattr], severity="linux")
 def test_attributes_of_an_unlinked_open_file(wire: Wire) -> None:
-    """fstat(2) works on a file that was opened and then unlinked, and says that it has no name.  Source: unlink(2); apt
+    """fstat(2) works on a file that was opened and then unlinked, and shows a link count of 0.  Source: unlink(2); apt
     and dnf do so (GitLab qemu#103, LP#1336794; ml 2020-07..09 open-unlink-f*syscall series; diod#19)."""
     client = wire.client
     fid = client.create(b"fred", b"abc")
@@ -207,7 +207,7 @@ def test_attributes_of_an_unlinked_open_file(wire: Wire) -> None:
 
 @case("WIRE-ATTR-008", covers=[Tgetattr])
 def test_attributes_follow_the_host(wire: Wire) -> None:
-    """What the host changes is seen by the next Tgetattr.  Source: chaos/diod protocol.md, getattr."""
+    """The next Tgetattr shows what the host has changed.  Source: chaos/diod protocol.md, getattr."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc", 0o600)
     fid = client.walk_to(b"fred")
@@ -257,8 +257,8 @@ def test_mode(wire: Wire, kind: str, mode: int) -> None:
 
 @case("WIRE-ATTR-021", covers=[Tsetattr])
 def test_mode_without_type_bits(wire: Wire) -> None:
-    """A mode of nothing but permission bits, and no CTIME bit beside it, is taken as well: Linux sends the file's type
-    along (9pfuse answered ERANGE to that, plan9port#81).  Source: chaos/diod protocol.md, setattr, "mode"; chmod(2)."""
+    """A mode of only permission bits, without the CTIME bit, is accepted as well: Linux sends the file's type, too
+    (9pfuse answered ERANGE to that, plan9port#81).  Source: chaos/diod protocol.md, setattr, "mode"; chmod(2)."""
     client, host = wire.client, wire.host
     host.file(b"fred")
     client.setattr(client.walk_to(b"fred"), SETATTR_MODE, mode=0o604, exact=True)
@@ -268,7 +268,7 @@ def test_mode_without_type_bits(wire: Wire) -> None:
 
 @case("WIRE-ATTR-022", covers=[Tsetattr])
 def test_owner_and_group(wire: Wire) -> None:
-    """UID and GID are set each by itself or both.  Source: chown(2); chaos/diod protocol.md, setattr."""
+    """UID and GID can be set separately or together.  Source: chown(2); chaos/diod protocol.md, setattr."""
     client, host = wire.client, wire.host
     host.file(b"fred")
     fid = client.walk_to(b"fred")
@@ -282,7 +282,7 @@ def test_owner_and_group(wire: Wire) -> None:
 
 @case("WIRE-ATTR-023", covers=[Tsetattr])
 def test_owner_not_asked_for(wire: Wire) -> None:
-    """Fields whose bit is not in valid mean nothing, whatever they hold.  Source: chaos/diod protocol.md, "valid is a
+    """Fields whose bit is not in valid are ignored, whatever they hold.  Source: chaos/diod protocol.md, "valid is a
     bitmask selecting which fields to set"."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc", 0o640)
@@ -296,12 +296,12 @@ def test_owner_not_asked_for(wire: Wire) -> None:
 @pytest.mark.parametrize("opened", [False, True], ids=["unopened", "open"])
 @case("WIRE-ATTR-024", covers=[Tsetattr])
 def test_size(wire: Wire, opened: bool) -> None:
-    """SIZE cuts a file or lengthens it with zeros, through a fid that is open and one that is not.  Source:
+    """SIZE truncates a file or extends it with zeros, through an open fid and through one that is not open.  Source:
     truncate(2), ftruncate(2)."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"0123456789")
     fid = client.open(b"fred", flags=O_RDWR) if opened else client.walk_to(b"fred")
-    beside = SETATTR_MTIME if opened else 0  # ftruncate(2) sends it along, truncate(2) does not
+    beside = SETATTR_MTIME if opened else 0  # ftruncate(2) sends it, truncate(2) does not
     client.setattr(fid, SETATTR_SIZE | beside, size=4)
     shared.content(wire, b"fred", b"0123", "a size of 4 was set")
     client.setattr(fid, SETATTR_SIZE | beside, size=8)
@@ -315,7 +315,7 @@ def test_size(wire: Wire, opened: bool) -> None:
 @pytest.mark.parametrize("size", [1 << 63, U64], ids=shared.label)
 @case("WIRE-ATTR-025", covers=[Tsetattr])
 def test_absurd_size(wire: Wire, size: int) -> None:
-    """A size that no off_t holds is refused, and the file keeps its content.  Source: truncate(2) EINVAL, EFBIG."""
+    """A size that does not fit off_t is refused, and the file keeps its content.  Source: truncate(2) EINVAL, EFBIG."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     client.setattr(client.walk_to(b"fred"), SETATTR_SIZE, size=size, expect=allowed.BAD_OFFSET)
@@ -334,8 +334,8 @@ def test_size_of_a_directory(wire: Wire) -> None:
 
 @case("WIRE-ATTR-027", covers=[Tsetattr])
 def test_times_that_are_given(wire: Wire) -> None:
-    """ATIME_SET and MTIME_SET set the times that are given, to the nanosecond.  Source: utimensat(2); chaos/diod
-    protocol.md, setattr; lib9p mixed them up (lib9p 01edd9e)."""
+    """ATIME_SET and MTIME_SET set the given times, to the nanosecond.  Source: utimensat(2); chaos/diod protocol.md,
+    setattr; lib9p mixed them up (lib9p 01edd9e)."""
     client, host = wire.client, wire.host
     host.file(b"fred")
     fid = client.walk_to(b"fred")
@@ -358,8 +358,8 @@ def test_one_time_alone(wire: Wire, which: str) -> None:
 
 @case("WIRE-ATTR-029", covers=[Tsetattr])
 def test_times_of_the_server(wire: Wire) -> None:
-    """A time without its SET bit becomes the server's now, whatever the request holds.  Source: chaos/diod protocol.md,
-    "the current system time on the server is used instead of the value sent in the request"."""
+    """A time without its SET bit becomes the server's current time, whatever the request holds.  Source: chaos/diod
+    protocol.md, "the current system time on the server is used instead of the value sent in the request"."""
     client, host = wire.client, wire.host
     host.file(b"fred")
     host.times(b"fred", 10**18, 10**18)
@@ -373,8 +373,8 @@ def test_times_of_the_server(wire: Wire) -> None:
 
 @case("WIRE-ATTR-030", covers=[Tsetattr], severity="linux")
 def test_ctime_bit(wire: Wire) -> None:
-    """The CTIME bit, which Linux sends with every change, is not an error; with nothing else set it changes no other
-    attribute.  Source: v9fs_vfs_setattr_dotl passes ATTR_CTIME on; QEMU v9fs_setattr."""
+    """The CTIME bit, which Linux sends with every change, is no error; alone it changes no other attribute.  Source:
+    v9fs_vfs_setattr_dotl passes ATTR_CTIME on; QEMU v9fs_setattr."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc", 0o640)
     before = host.stat(b"fred")
@@ -407,8 +407,8 @@ def test_unknown_bits(wire: Wire) -> None:
 @pytest.mark.parametrize("nanoseconds", NO_NANOSECONDS.values(), ids=NO_NANOSECONDS.keys())
 @case("WIRE-ATTR-033", covers=[Tsetattr])
 def test_nanoseconds_that_are_none(wire: Wire, nanoseconds: int) -> None:
-    """Nanoseconds of a second and more are refused or left aside; the server lives, and the size stays.  Source:
-    utimensat(2) EINVAL; UTIME_NOW and UTIME_OMIT are the server's own words, not the wire's."""
+    """Nanoseconds of a second and more are refused or ignored; the server survives, and the size stays.  Source:
+    utimensat(2) EINVAL; UTIME_NOW and UTIME_OMIT belong to the server's system calls, not to the protocol."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     fid = client.walk_to(b"fred")
@@ -420,7 +420,7 @@ def test_nanoseconds_that_are_none(wire: Wire, nanoseconds: int) -> None:
 
 @case("WIRE-ATTR-034", covers=[Tsetattr])
 def test_symbolic_link_itself(wire: Wire) -> None:
-    """Owner and times of a symbolic link are its own, and can be set.
+    """A symbolic link has its own owner and times, which can be set.
     Source: lchown(2), utimensat(2) AT_SYMLINK_NOFOLLOW."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc", 0o640)
@@ -434,9 +434,8 @@ def test_symbolic_link_itself(wire: Wire) -> None:
 
 @case("WIRE-ATTR-038", covers=[Tsetattr])
 def test_target_of_a_symbolic_link(wire: Wire) -> None:
-    """What a symbolic link points to is left alone by every Tsetattr of the link, even where the link itself has no
-    mode or size to set.  Source: CVE-2016-9602: a symbolic link is the client's to resolve, and a host's file that it
-    names is not the guest's."""
+    """Tsetattr of a symbolic link never changes its target, even for mode and size, which a link does not have.
+    Source: CVE-2016-9602: the client resolves symbolic links, and a host file that one names is not the guest's."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc", 0o640)
     host.symlink(b"link", b"fred")
@@ -507,7 +506,7 @@ def test_setattr_of_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-ATTR-050", covers=[Tstatfs])
 def test_statfs(wire: Wire) -> None:
-    """Tstatfs of any fid says how large the host's file system is and how long its names may be.  Source: statfs(2);
+    """Tstatfs of any fid reports the size of the host's file system and the longest name.  Source: statfs(2);
     chaos/diod protocol.md, statfs."""
     client = wire.client
     wire.host.file(b"fred")
@@ -520,7 +519,7 @@ def test_statfs(wire: Wire) -> None:
         between("bfree in Rstatfs, of all blocks", reply.bfree, 0, reply.blocks, code="field:bfree")
         between("bavail in Rstatfs, of the free blocks", reply.bavail, 0, reply.bfree, code="field:bavail")
         between("ffree in Rstatfs, of all files", reply.ffree, 0, reply.files, code="field:ffree")
-        # A server may count in larger blocks, for iounit's sake: what is left over is less than one of them.
+        # A server may count in larger blocks because of iounit: it then loses less than one of them.
         size, whole = reply.blocks * reply.bsize, wanted.f_blocks * wanted.f_frsize
         between("bytes of the file system in Rstatfs", size, whole - reply.bsize + 1, whole, code="field:blocks")
 
@@ -528,7 +527,7 @@ def test_statfs(wire: Wire) -> None:
 @case("WIRE-ATTR-053", covers=[Tstatfs], severity="linux")
 def test_statfs_to_the_byte(wire: Wire) -> None:
     """The size that Tstatfs reports is the host's to the byte.  Source: statfs(2), which df(1) shows; QEMU counts in
-    blocks of msize less its header and loses what is left over."""
+    blocks of msize minus the header and loses the remainder."""
     client = wire.client
     reply, wanted = client.statfs(client.root), wire.host.statvfs()
     seen = reply.blocks * reply.bsize
@@ -553,6 +552,6 @@ def test_statfs_of_dead_fid(wire: Wire, which: str) -> None:
 
 
 def _host_type(wire: Wire) -> int:
-    """f_type of the exported file system, as coreutils' stat knows it."""
+    """f_type of the exported file system, as coreutils' stat reports it."""
     with os.popen(f"stat -f -c %t '{wire.host.root}'") as said:
         return int(said.read().strip() or "0", 16)

@@ -1,7 +1,7 @@
-"""Family `beneath`: what no client can see through the share, read from the host's page cache and times.
+"""Family `beneath`: effects that no client can see through the share, read from the host's page cache and times.
 
 What is at stake: a database that has synced its journal and finds it gone after a power cut. A server whose fsync does
-nothing passes every test that only looks through the share.
+nothing passes every test that uses only the share.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def test_fsync_writes_to_the_disk(wire: Wire, datasync: int) -> None:
 @pytest.mark.parametrize("flags", [O_SYNC | O_DSYNC, O_DSYNC], ids=["SYNC", "DSYNC"])
 @case("WIRE-BENEATH-002", covers=[Tlopen, Twrite], severity="linux")
 def test_synchronous_writes(wire: Wire, flags: int) -> None:
-    """Through a fid opened with SYNC or DSYNC, what Rwrite counts is on the disk of the host.  Source: open(2) O_SYNC;
-    Linux sends the flag and, before 6.8, no Tfsync behind each write of such a file."""
+    """Data written through a fid opened with SYNC or DSYNC is on the disk of the host when Rwrite comes.  Source:
+    open(2) O_SYNC; Linux sends the flag and, before 6.8, no Tfsync behind each write of such a file."""
     client = wire.client
     wire.host.file(b"fred")
     fid = client.open(b"fred", flags=O_RDWR | flags)
@@ -54,7 +54,7 @@ def _atime_moves(wire: Wire, name: bytes) -> bool:
 
 @case("WIRE-BENEATH-003", covers=[Tlopen, Tread], severity="varies")
 def test_reading_moves_atime(wire: Wire) -> None:
-    """Reading a file that was opened without NOATIME moves its atime, as reading it on the host does.  Source: read(2),
+    """Reading a file opened without NOATIME moves its atime, as reading it on the host does.  Source: read(2),
     inode(7); QEMU opens everything with O_NOATIME where it may."""
     client, host = wire.client, wire.host
     if not _atime_moves(wire, host.file(b"fred", b"abc")):
@@ -67,7 +67,7 @@ def test_reading_moves_atime(wire: Wire) -> None:
 
 @case("WIRE-BENEATH-004", covers=[Tlopen, Tread], severity="varies")
 def test_reading_without_moving_atime(wire: Wire) -> None:
-    """Reading a file that was opened with NOATIME leaves its atime.  Source: open(2) O_NOATIME; backups hang on it."""
+    """Reading a file opened with NOATIME leaves its atime.  Source: open(2) O_NOATIME; backups depend on it."""
     client, host = wire.client, wire.host
     if not _atime_moves(wire, host.file(b"fred", b"abc")):
         raise Undrivable("the exported file system does not move atime")

@@ -1,7 +1,7 @@
-"""Family `confinement`: what a hostile guest sends to get out of the export, and to wear the server out.
+"""Family `confinement`: what a hostile guest sends to escape the export or to exhaust the server.
 
-What is at stake: the host. Each case is a defect that a virtio-9p server had. What must not be reached is a decoy that
-the case has made beside the export; a real path of the host is never named.
+What is at stake: the host. Each case is a defect that a virtio-9p server had. The forbidden files are decoys that the
+case makes beside the export; no real path of the host is ever named.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def _not_reached(what: str, reached: bool, call: str = "Twalk") -> None:
 @pytest.mark.parametrize("start", ["root", "deep"])
 @case("WIRE-CONFINEMENT-001", covers=[Twalk])
 def test_dotdot_never_leads_out(wire: Wire, start: str) -> None:
-    """However often `..` is walked, in one Twalk or in many, what lies beside the export is not reached.  Source:
-    walk(5); CVE-2016-7116 and CVE-2017-7471 (QEMU), kvmtool 9bb99a8."""
+    """However often `..` is walked, in one Twalk or in many, files beside the export are not reached.  Source: walk(5);
+    CVE-2016-7116 and CVE-2017-7471 (QEMU), kvmtool 9bb99a8."""
     outside = Outside(wire)
     client = wire.client
     wire.host.chain(3)
@@ -148,7 +148,7 @@ BY_NAME: dict[str, Callable[[Session, int, bytes], Message]] = {
 @pytest.mark.parametrize("message", BY_NAME)
 @case("WIRE-CONFINEMENT-002")
 def test_path_for_a_name(wire: Wire, message: str, how: str, name: bytes) -> None:
-    """A path in place of a name, relative or absolute, makes, moves, removes and finds nothing outside the export.
+    """A path in place of a name, relative or absolute, does not make, move, remove or find anything outside the export.
     Source: walk(5), names are single elements of a path; CVE-2016-7116 and CVE-2016-9602 (QEMU), kvmtool 9bb99a8;
     nfs-ganesha takes absolute names for paths of the host."""
     outside = Outside(wire)
@@ -169,7 +169,7 @@ def _chmod(client: Session, fid: int) -> Tsetattr:
 
 
 def _through(client: Session, fid: int) -> Iterator[tuple[str, Message]]:
-    """Requests that use `fid`, which stands for a link or for what became one, as a directory or a file."""
+    """Requests that use `fid`, which stands for a link or for a file that became one, as a directory or a file."""
     yield "Twalk", Twalk(client.tag(), fid, client.fid(), (b"kept",))
     yield "Tmkdir", Tmkdir(client.tag(), fid, b"made", stat.S_IFDIR | 0o755, 0)
     yield "Tmknod", Tmknod(client.tag(), fid, b"made", 0o100644, 0, 0, 0)
@@ -201,7 +201,7 @@ THROUGH = [
 
 
 def _use(client: Session, fid: int, wanted: str) -> None:
-    """Send the one request of `_through` that is wanted; nothing of the decoy may be found by it."""
+    """Send the selected request of `_through`; it may not reach the decoy."""
     for name, request in _through(client, fid):
         if name == wanted:
             reply = client.send(request).wait()
@@ -219,7 +219,7 @@ def _use(client: Session, fid: int, wanted: str) -> None:
 @pytest.mark.parametrize("message", THROUGH)
 @case("WIRE-CONFINEMENT-010")
 def test_through_a_link_to_a_directory(wire: Wire, message: str, kind: str) -> None:
-    """A fid for a symbolic link that points out of the export serves no request as a directory.  Source: CVE-2016-9602
+    """A fid for a symbolic link that points out of the export cannot be used as a directory.  Source: CVE-2016-9602
     (QEMU local backend followed symbolic links in every operation)."""
     outside = Outside(wire)
     wire.host.file(b"fred", b"x")
@@ -232,8 +232,8 @@ def test_through_a_link_to_a_directory(wire: Wire, message: str, kind: str) -> N
 @pytest.mark.parametrize("message", THROUGH)
 @case("WIRE-CONFINEMENT-011")
 def test_directory_swapped_for_a_link(wire: Wire, message: str) -> None:
-    """A fid for a directory in whose place the host now has a symbolic link is that directory still, or nothing; never
-    what the link points to.  Source: CVE-2016-9602: a component swapped between the walk and the use."""
+    """When the host replaces a directory by a symbolic link, a fid for the directory still is that directory, or fails;
+    it never leads to the link's target.  Source: CVE-2016-9602: a component swapped between the walk and the use."""
     outside = Outside(wire)
     wire.host.file(b"fred", b"x")
     wire.host.directory(b"dir")
@@ -248,7 +248,8 @@ def test_directory_swapped_for_a_link(wire: Wire, message: str) -> None:
 @pytest.mark.parametrize("message", THROUGH)
 @case("WIRE-CONFINEMENT-012")
 def test_component_swapped_for_a_link(wire: Wire, message: str) -> None:
-    """As before, when the swapped directory is one that was walked through on the way.  Source: CVE-2016-9602."""
+    """As WIRE-CONFINEMENT-011, when the replaced directory is an earlier component of the walk.  Source:
+    CVE-2016-9602."""
     outside = Outside(wire)
     wire.host.file(b"fred", b"x")
     wire.host.directory(b"dir")
@@ -276,8 +277,8 @@ FILE_USES: dict[str, Callable[[Session, int], Message]] = {
 @pytest.mark.parametrize("when", ["before", "after"])
 @case("WIRE-CONFINEMENT-013")
 def test_link_to_a_file_outside(wire: Wire, when: str, use: str) -> None:
-    """A file outside the export is neither read, written, changed nor linked through a symbolic link to it, be it there
-    before the walk or put in the file's place after it.  Source: CVE-2016-9602; incus#1547."""
+    """A file outside the export is neither read, written, changed nor linked through a symbolic link to it, whether the
+    link was there before the walk or replaced the file after it.  Source: CVE-2016-9602; incus#1547."""
     outside = Outside(wire)
     client = wire.client
     kept = outside.name + b"/kept"
@@ -347,8 +348,8 @@ def test_race_with_a_swapped_component(wire: Wire) -> None:
 
 @case("WIRE-CONFINEMENT-015", covers=[Twalk])
 def test_directory_moved_out_of_the_export(wire: Wire) -> None:
-    """When the host moves a directory out of the export, a fid for it leads to nothing beside its new place.  Source:
-    CVE-2017-7471: `..` of a fid whose path changed; openat2(2) RESOLVE_BENEATH."""
+    """When the host moves a directory out of the export, a fid for it does not lead to anything beside its new place.
+    Source: CVE-2017-7471: `..` of a fid whose path changed; openat2(2) RESOLVE_BENEATH."""
     outside = Outside(wire)
     client = wire.client
     wire.host.directory(b"dir")
@@ -371,11 +372,11 @@ def test_directory_moved_out_of_the_export(wire: Wire) -> None:
     outside.unharmed()
 
 
-# --- requests that meet ---------------------------------------------------------------------------
+# --- concurrent requests ---------------------------------------------------------------------------
 
 
 def _storm(wire: Wire, client: Session, rounds: int, requests: Callable[[int], list[Message]]) -> None:
-    """Bursts of requests that have nothing to wait for, each answered once; then the server must still serve."""
+    """Bursts of requests that need not wait, each answered once; then the server must still serve."""
     for number in range(rounds):
         batch = requests(number)
         client.burst(batch)
@@ -395,9 +396,9 @@ def _storm(wire: Wire, client: Session, rounds: int, requests: Callable[[int], l
 
 @case("WIRE-CONFINEMENT-020", covers=[Trename, Tgetattr, Twalk])
 def test_rename_while_the_path_is_used(wire: Wire) -> None:
-    """Renaming a directory while requests in flight use fids below it leaves the server alive, and each request
-    answered.  Source: intro(5), each request is answered; CVE-2018-19489 and CVE-2018-19364 (QEMU: paths changed under
-    other requests)."""
+    """While a directory is renamed, requests in flight use fids below it: each is answered, and the server survives.
+    Source: intro(5), each request is answered; CVE-2018-19489 and CVE-2018-19364 (QEMU: paths changed under other
+    requests)."""
     client = wire.client
     host = wire.host
     host.directory(b"dir")
@@ -423,9 +424,8 @@ def test_rename_while_the_path_is_used(wire: Wire) -> None:
 
 @case("WIRE-CONFINEMENT-021", covers=[Trename])
 def test_two_requests_change_one_fid(wire: Wire) -> None:
-    """Requests in flight that each change what one fid stands for (rename, create, open, clunk, walk in place) are each
-    answered, and the server lives.  Source: intro(5), each request is answered; CVE-2018-19364 (QEMU: use after
-    free)."""
+    """Requests in flight that each change the same fid (rename, create, open, clunk, walk in place) are each answered,
+    and the server survives.  Source: intro(5), each request is answered; CVE-2018-19364 (QEMU: use after free)."""
     client = wire.client
     wire.host.directory(b"dir")
     wire.host.file(b"fred", b"x")
@@ -448,9 +448,9 @@ def test_two_requests_change_one_fid(wire: Wire) -> None:
 
 @case("WIRE-CONFINEMENT-022", covers=[Tlopen, Tclunk])
 def test_open_and_clunk_storm(wire: Wire) -> None:
-    """Opening, reading and clunking in flight together, over and over, leaves the server alive and no descriptor
-    behind.  Source: intro(5), each request is answered; CVE-2021-20181 (QEMU: use after free while descriptors are
-    reclaimed)."""
+    """After many opens, reads and clunks in flight together the server still works and has leaked no descriptor.
+    Source: intro(5), each request is answered; CVE-2021-20181 (QEMU: use after free while descriptors are reclaimed).
+    """
     client = wire.client
     wire.host.file(b"fred", b"x" * 100)
     before = wire.descriptors()
@@ -470,16 +470,16 @@ def test_open_and_clunk_storm(wire: Wire) -> None:
         return made
 
     _storm(wire, client, 100, batch)
-    # Requests about one fid may overtake each other: what was opened after its clunk is the connection's to close.
+    # Requests about one fid may overtake each other: a file opened after its clunk closes with the connection.
     wire.hang_up(client)
     shared.descriptors_within(wire, before, 10, "the storm")
 
 
-# --- wearing the server out -----------------------------------------------------------------------
+# --- exhausting the server -----------------------------------------------------------------------
 
 
 def _grows_little(wire: Wire, what: Callable[[int], None], rounds: int, bytes_each: int) -> None:
-    """Memory grows by less than `bytes_each` per round; the first tenth is for pools that fill."""
+    """Memory grows by less than `bytes_each` per round; the first tenth of the rounds may fill pools."""
     for number in range(rounds // 10):
         what(number)
     before = wire.memory()
@@ -491,9 +491,8 @@ def _grows_little(wire: Wire, what: Callable[[int], None], rounds: int, bytes_ea
 @pytest.mark.parametrize("message", ["Tread", "Twrite", "Tlink", "Tlcreate", "Tattach"])
 @case("WIRE-CONFINEMENT-030")
 def test_repeated_requests_leak_nothing(wire: Wire, message: str) -> None:
-    """Two thousand requests of one kind, carried out or refused, take no memory that stays.  Source: CWE-401, as
-    CVE-2016-8577 (Tread), CVE-2016-9106 (Twrite), CVE-2016-9105 (Tlink), CVE-2017-7377 (Tlcreate on a fid in use), all
-    QEMU."""
+    """Two thousand requests of one kind, served or refused, leak no memory.  Source: CWE-401, as CVE-2016-8577 (Tread),
+    CVE-2016-9106 (Twrite), CVE-2016-9105 (Tlink), CVE-2017-7377 (Tlcreate on a fid in use), all QEMU."""
     client = wire.client
     wire.host.file(b"fred", b"x" * 4096)
     fid, path, root = client.open(b"fred", flags=O_RDWR), client.walk_to(b"fred"), client.root
@@ -515,9 +514,8 @@ def test_repeated_requests_leak_nothing(wire: Wire, message: str) -> None:
 
 @case("WIRE-CONFINEMENT-031", covers=[Tlopen])
 def test_more_open_files_than_descriptors(wire: Wire) -> None:
-    """Three thousand files opened at once are opened, or refused with an errno that says so; after
-    clunking them the session works.  Source: open(2) EMFILE, ENFILE; kvmtool 9c2e1d1; the descriptors are the
-    host's."""
+    """Three thousand files can be open at once, or further ones are refused with an errno for that; after clunking them
+    the session works.  Source: open(2) EMFILE, ENFILE; kvmtool 9c2e1d1; the descriptors are the host's."""
     client = wire.client
     wire.host.file(b"fred", b"x")
     opened: list[int] = []
@@ -542,9 +540,9 @@ def test_more_open_files_than_descriptors(wire: Wire) -> None:
 
 @case("WIRE-CONFINEMENT-032", covers=[Tmkdir, Twalk], seconds=30)
 def test_deep_directories(wire: Wire) -> None:
-    """Directories nested until their path is longer than 65,535 bytes are made, or refused as too long; a fid of one is
-    never another.  Source: chaos/diod protocol.md, mkdir, "creates a new directory name in parent directory dfid";
-    GitLab qemu#3358: the length of the path was cut to 16 bits; kvmtool 32832dd, PATH_MAX."""
+    """Directories nested until their path is longer than 65,535 bytes are made, or refused as too long; a fid never
+    leads to another directory.  Source: chaos/diod protocol.md, mkdir, "creates a new directory name in parent
+    directory dfid"; GitLab qemu#3358: the path's length was truncated to 16 bits; kvmtool 32832dd, PATH_MAX."""
     client = wire.client
     errnos = Choice({ENAMETOOLONG, EINVAL, ENOENT, OK})
     here = client.walk_to()

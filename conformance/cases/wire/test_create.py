@@ -1,7 +1,7 @@
-"""Family `create`: Tlcreate of a name that is taken, not sent by Linux before it looked; owners of new files.
+"""Family `create`: Tlcreate of a name that is taken, which Linux looks up first; owners of new files.
 
-What is at stake: another client, or the host, makes the name between the look and the request. A server that opens what
-is there may hang in a fifo, or hand a device of the host to the guest.
+What is at stake: another client, or the host, makes the name between look-up and request. A server that opens whatever
+is there may hang in a fifo, or give the guest a device of the host.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ TAKEN = allowed.NOT_OPENED | allowed.LINK_NOT_FOLLOWED | {EEXIST, EISDIR}
 @pytest.mark.parametrize("kind", ["directory", "fifo", "socket", "char", "symlink"])
 @case("WIRE-CREATE-001", covers=[Tlcreate])
 def test_create_of_what_is_no_file(wire: Wire, kind: str, flags: int) -> None:
-    """Tlcreate of a name that a directory, fifo, socket, device or symbolic link has is refused at once, and changes
-    nothing.  Source: open(2) EISDIR, ENXIO; CVE-2023-2861: a special file of the host is not to be opened for a guest;
-    a link is the client's to resolve."""
+    """Tlcreate of the name of a directory, fifo, socket, device or symbolic link is refused at once, and changes
+    nothing.  Source: open(2) EISDIR, ENXIO; CVE-2023-2861: a special file of the host must not be opened for a guest;
+    the client resolves links."""
     client, host = wire.client, wire.host
     host.file(b"target", b"abc")
     if kind == "directory":
@@ -51,7 +51,7 @@ def test_create_of_what_is_no_file(wire: Wire, kind: str, flags: int) -> None:
 
 @case("WIRE-CREATE-002", covers=[Tlcreate])
 def test_create_keeps_mode_and_owner(wire: Wire) -> None:
-    """Tlcreate of a file that is there leaves its mode, owner and group, whether it opens it or refuses.  Source:
+    """Tlcreate of an existing file leaves its mode, owner and group, whether the server opens it or refuses.  Source:
     open(2), "mode ... only applies when a new file is created"."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc", 0o640)
@@ -64,7 +64,7 @@ def test_create_keeps_mode_and_owner(wire: Wire) -> None:
 
 @case("WIRE-CREATE-003", covers=[Tlcreate])
 def test_create_with_truncation(wire: Wire) -> None:
-    """Tlcreate with TRUNC of a file that is there empties it, where it does not refuse.  Source: open(2) O_TRUNC."""
+    """Tlcreate with TRUNC of an existing file empties it, unless the server refuses.  Source: open(2) O_TRUNC."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
     reply = client.lcreate(client.walk_to(), b"fred", O_RDWR | O_TRUNC, expect={OK, EEXIST})
@@ -73,9 +73,9 @@ def test_create_with_truncation(wire: Wire) -> None:
 
 @case("WIRE-CREATE-005", covers=[Tattach, Tlcreate, Tmkdir, Tsymlink], severity="varies")
 def test_owner_of_what_a_user_makes(wire: Wire) -> None:
-    """What is made through the fid of a user's attach belongs to that user, and to the group that the request names.
-    Source: Linux v9fs_fid_lookup_with_uid attaches for each user; QEMU hw/9pfs/9p-local.c,
-    local_set_cred_passthrough. Servers that map users or do as one of them decide otherwise."""
+    """Files made through the fid of a user's attach belong to that user, and to the group in the request.
+    Source: Linux v9fs_fid_lookup_with_uid attaches for each user; QEMU hw/9pfs/9p-local.c, local_set_cred_passthrough.
+    Servers that map users, or work as a single user, may differ."""
     client, host = wire.client, wire.host
     host.owner(b"", 0, 0, 0o777)
     export, root, fid = client.fid(), client.fid(), client.fid()
@@ -94,9 +94,9 @@ def test_owner_of_what_a_user_makes(wire: Wire) -> None:
 @pytest.mark.parametrize("what", ["file", "directory"])
 @case("WIRE-CREATE-004", severity="varies")
 def test_inheritance_without_the_bit(wire: Wire, what: str) -> None:
-    """In a set-group-id directory of the host a new directory has the bit, too, though the request does not have it; a
-    new file does not.  Source: mkdir(2), "the new directory will inherit the group ownership ... and set the
-    set-group-ID bit"; Linux sends the bit itself; servers that set the mode afterwards (QEMU) lose it."""
+    """In a set-group-id directory a new directory gets the bit even if the request does not have it; a new file does
+    not.  Source: mkdir(2), "the new directory will inherit the group ownership ... and set the set-group-ID bit"; Linux
+    sends the bit itself; servers that set the mode afterwards (QEMU) lose it."""
     client, host = wire.client, wire.host
     host.directory(b"shared")
     host.owner(b"shared", 0, 4711, 0o2775)

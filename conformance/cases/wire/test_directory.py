@@ -1,7 +1,7 @@
 """Family `directory`: Treaddir and Tmkdir.
 
-What is at stake: `ls`. An entry that comes twice, or not at all, because a cookie was taken for a count or a
-boundary fell into an entry, is a file that a guest loses in a copy.
+What is at stake: `ls`. An entry that comes twice, or not at all, because a cookie was used as a count or a boundary
+fell inside an entry, is a file that a guest loses when copying.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _complete(found: list[bytes], wanted: set[bytes], what: str = "the directory
 
 @case("WIRE-DIR-001", covers=[Treaddir])
 def test_entries(wire: Wire) -> None:
-    """Treaddir gives every entry once, with the qid.path that a walk gives and its type, or DT_UNKNOWN.  Source:
+    """Treaddir returns every entry once, with the same qid.path as a walk and with its type, or DT_UNKNOWN.  Source:
     chaos/diod protocol.md, readdir; QEMU leaves qid.type and qid.version 0."""
     client, host = wire.client, wire.host
     wanted = {
@@ -90,8 +90,8 @@ def test_dot_and_dotdot_are_listed(wire: Wire) -> None:
 @pytest.mark.parametrize("count", [64, 100, 300, 1000, 4072])
 @case("WIRE-DIR-003", covers=[Treaddir])
 def test_small_counts(wire: Wire, count: int) -> None:
-    """However small the count, the entries come whole, each once, and never more bytes than were asked for.  Source:
-    chaos/diod protocol.md, "At most count bytes"; lib9p overran near the count (lib9p 9febb4c), go9p failed."""
+    """However small the count, whole entries come, each once, and never more bytes than requested.  Source: chaos/diod
+    protocol.md, "At most count bytes"; lib9p overran near the count (lib9p 9febb4c), go9p failed."""
     client, host = wire.client, wire.host
     wanted = {host.file(b"file-%03d" % number) for number in range(60)}
     fid = client.open()
@@ -109,7 +109,7 @@ def test_small_counts(wire: Wire, count: int) -> None:
 
 @case("WIRE-DIR-004", covers=[Treaddir])
 def test_count_too_small_for_one_entry(wire: Wire) -> None:
-    """A count in which no entry fits is refused, or brings nothing; never a piece of an entry.  Source: getdents(2)
+    """A count too small for any entry is refused, or returns nothing; never part of an entry.  Source: getdents(2)
     EINVAL; chaos/diod protocol.md, whole records."""
     client = wire.client
     wire.host.file(b"n" * 200)
@@ -122,9 +122,9 @@ def test_count_too_small_for_one_entry(wire: Wire) -> None:
 
 @case("WIRE-DIR-005", covers=[Treaddir], severity="varies")
 def test_long_name_in_a_small_count_is_not_the_end(wire: Wire) -> None:
-    """When the next entry does not fit the count, the server says so with an error rather than with no bytes, which
-    mean the end.  Source: getdents(2) EINVAL "Result buffer is too small"; v9fs takes no bytes for the end
-    (v9fs_dir_readdir_dotl) and loses the rest, though it always asks for more than one entry takes."""
+    """When the next entry does not fit the count, the server returns an error rather than no bytes, which mean the end.
+    Source: getdents(2) EINVAL "Result buffer is too small"; v9fs takes no bytes for the end (v9fs_dir_readdir_dotl) and
+    loses the rest, though it always asks for more than one entry takes."""
     client, host = wire.client, wire.host
     for number in range(10):
         host.file(b"%d" % number)
@@ -146,9 +146,9 @@ def test_long_name_in_a_small_count_is_not_the_end(wire: Wire) -> None:
 
 @case("WIRE-DIR-006", covers=[Treaddir])
 def test_going_on_after_any_entry(wire: Wire) -> None:
-    """Treaddir goes on after any entry whose offset it is given, and brings all that come after it.  Source: chaos/diod
-    protocol.md, "offset is the offset returned in the last directory entry"; clients stop in the middle of a reply
-    (WSL#5074, WSL#13613, plan9port#791)."""
+    """Treaddir continues after any entry whose offset it is given, and returns all entries that follow.  Source:
+    chaos/diod protocol.md, "offset is the offset returned in the last directory entry"; clients stop in the middle of a
+    reply (WSL#5074, WSL#13613, plan9port#791)."""
     client, host = wire.client, wire.host
     for number in range(40):
         host.file(b"file-%03d" % number)
@@ -165,7 +165,7 @@ def test_going_on_after_any_entry(wire: Wire) -> None:
 
 @case("WIRE-DIR-007", covers=[Treaddir], severity="linux")
 def test_from_the_start_again(wire: Wire) -> None:
-    """Treaddir at offset 0 starts again and sees what has changed since.  Source: rewinddir(3); v9fs does so for
+    """Treaddir at offset 0 starts again and shows what has changed since.  Source: rewinddir(3); v9fs does so for
     lseek(fd, 0)."""
     client, host = wire.client, wire.host
     wanted = {host.file(b"one"), host.file(b"two")}
@@ -189,7 +189,7 @@ def test_twelve_hundred_entries(wire: Wire) -> None:
 
 @case("WIRE-DIR-009", covers=[Treaddir])
 def test_longest_names(wire: Wire) -> None:
-    """Names of 255 bytes, and names that are not UTF-8, are listed as they are.  Source: path_resolution(7)."""
+    """Names of 255 bytes, and names that are not UTF-8, are listed unchanged.  Source: path_resolution(7)."""
     client, host = wire.client, wire.host
     wanted = {host.file(bytes([65 + n]) * 255) for n in range(20)} | {host.file(b"\xff\xfe"), host.file(b"a\nb")}
     _complete(_names(client, client.open(), 1000), wanted)
@@ -198,8 +198,8 @@ def test_longest_names(wire: Wire) -> None:
 @pytest.mark.parametrize("over", [0, 1, 4096, 0xFFFFFFFF - 24, 0xFFFFFFFF], ids=shared.label)
 @case("WIRE-DIR-010", covers=[Treaddir])
 def test_count_beyond_msize(wire: Wire, over: int) -> None:
-    """A count whose reply would not fit msize is cut or refused; no reply is longer than msize.  Source: version(5);
-    diod np_readdir EIO."""
+    """A count whose reply would not fit msize is lowered or refused; no reply is longer than msize.  Source:
+    version(5); diod np_readdir EIO."""
     host = wire.host
     for number in range(300):
         host.file(b"a rather long name, so that few fit one message, %04d" % number)
@@ -215,7 +215,7 @@ def test_count_beyond_msize(wire: Wire, over: int) -> None:
 @pytest.mark.parametrize("offset", [1, 0xDEADBEEF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF], ids=shared.label)
 @case("WIRE-DIR-011", covers=[Treaddir])
 def test_offset_that_was_never_given(wire: Wire, offset: int) -> None:
-    """An offset that came from no entry brings whole entries, nothing, or an error; the directory can be read
+    """An offset that came from no entry returns whole entries, nothing, or an error; the directory can be read
     afterwards.  Source: chaos/diod protocol.md: offsets are the server's; telldir(3)."""
     client, host = wire.client, wire.host
     wanted = {host.file(b"one"), host.file(b"two")}
@@ -224,15 +224,15 @@ def test_offset_that_was_never_given(wire: Wire, offset: int) -> None:
     if isinstance(reply, Rreaddir):
         beside = {entry.name for entry in decode_dirents(reply.data)} - wanted - set(HERE)
         equal("names in Rreaddir that the directory does not hold", beside, set(), code="names")
-    # On a fid of its own: ext4 itself gives nothing at 0 to a descriptor that has just been at 2^63-1.
+    # On a fid of its own: ext4 itself returns nothing at 0 to a descriptor that has just been at 2^63-1.
     _complete(_names(client, client.open()), wanted)
 
 
 @case("WIRE-DIR-012", covers=[Treaddir])
 def test_changes_while_it_is_read(wire: Wire) -> None:
-    """Of a directory that changes while it is read, every entry that stays is seen once.  Source: readdir(3p), "if a
-    file is removed from or added to the directory after the most recent call to opendir() ... whether a subsequent
-    call ... returns an entry for that file is unspecified", and no more than that."""
+    """When a directory changes while it is read, every entry that stays is seen once.  Source: readdir(3p), "if a file
+    is removed from or added to the directory after the most recent call to opendir() ... whether a subsequent call ...
+    returns an entry for that file is unspecified", and no more than that."""
     client, host = wire.client, wire.host
     stays = {host.file(b"stays-%03d" % number) for number in range(0, 200)}
     goes = [host.file(b"goes-%03d" % number) for number in range(0, 200)]
@@ -294,7 +294,7 @@ def test_readdir_of_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-DIR-017", covers=[Treaddir])
 def test_flushed_readdir(wire: Wire) -> None:
-    """After a Treaddir was flushed, the next one brings what was asked for, not what the flushed one would have.
+    """After a Treaddir was flushed, the next one returns what it requests, not the flushed one's entries.
     Source: flush(5); v9fs waited for the old reply (rust-9p#15)."""
     client, host = wire.client, wire.host
     wanted = {host.file(b"file-%03d" % number) for number in range(60)}
@@ -309,8 +309,8 @@ def test_flushed_readdir(wire: Wire) -> None:
 
 @case("WIRE-DIR-018", covers=[Treaddir])
 def test_empty_and_removed_directory(wire: Wire) -> None:
-    """An open directory that is removed meanwhile lists nothing more, or is refused.  Source: rmdir(2) of a directory
-    in use; getdents(2) ENOENT; ESTALE: servers that work with NFS handles."""
+    """An open directory that has been removed lists nothing more, or is refused.  Source: rmdir(2) of a directory in
+    use; getdents(2) ENOENT; ESTALE: servers that work with NFS handles."""
     client, host = wire.client, wire.host
     host.directory(b"dir")
     fid = client.open(b"dir")
@@ -343,8 +343,8 @@ def test_mkdir(wire: Wire) -> None:
 @pytest.mark.parametrize("mode", [0o000, 0o700, 0o755, 0o777, 0o1777])
 @case("WIRE-DIR-031", covers=[Tmkdir], severity="linux")
 def test_mkdir_mode_as_asked(wire: Wire, mode: int) -> None:
-    """A new directory's mode is the one that was asked for, sticky bit included.  Source: mkdir(2); v9fs has
-    applied the guest's umask already; hugelgupf/p9 lost bits (hugelgupf#108, #109)."""
+    """A new directory has the requested mode, including the sticky bit.  Source: mkdir(2); v9fs has applied the guest's
+    umask already; hugelgupf/p9 lost bits (hugelgupf#108, #109)."""
     client = wire.client
     client.mkdir(client.root, b"dir", mode)
     shared.mode_is(wire, b"dir", mode)
@@ -352,7 +352,7 @@ def test_mkdir_mode_as_asked(wire: Wire, mode: int) -> None:
 
 @case("WIRE-DIR-042", covers=[Tmkdir], severity="linux")
 def test_mkdir_in_a_set_group_id_directory(wire: Wire) -> None:
-    """A directory made in a set-group-id directory has that bit and that group, as the client asks for it.  Source:
+    """A directory made in a set-group-id directory has the bit and the group that the client requests.  Source:
     mkdir(2), inode(7); v9fs_vfs_mkdir_dotl adds S_ISGID, v9fs_get_fsgid_for_create gives the parent's group."""
     client, host = wire.client, wire.host
     host.directory(b"shared")
@@ -364,7 +364,7 @@ def test_mkdir_in_a_set_group_id_directory(wire: Wire) -> None:
 
 @case("WIRE-DIR-032", covers=[Tmkdir], severity="linux")
 def test_mkdir_group_as_asked(wire: Wire) -> None:
-    """A new directory belongs to the group that was asked for.  Source: chaos/diod protocol.md, mkdir, gid."""
+    """A new directory belongs to the requested group.  Source: chaos/diod protocol.md, mkdir, gid."""
     client = wire.client
     client.mkdir(client.root, b"dir", 0o755, 4711)
     shared.group_is(wire, b"dir", 4711)
@@ -372,7 +372,7 @@ def test_mkdir_group_as_asked(wire: Wire) -> None:
 
 @case("WIRE-DIR-043", covers=[Tmkdir])
 def test_mkdir_mode_without_the_type(wire: Wire) -> None:
-    """A mode of nothing but permission bits makes a directory as well; Linux sends S_IFDIR along.  Source: chaos/diod
+    """A mode of only permission bits makes a directory as well; Linux also sends S_IFDIR.  Source: chaos/diod
     protocol.md, mkdir, "mode contains Linux mkdir(2) mode bits"."""
     client = wire.client
     client.mkdir(client.root, b"dir", 0o750, exact=True)
@@ -438,9 +438,9 @@ def test_mkdir_name_that_is_no_text(wire: Wire) -> None:
 
 @case("WIRE-DIR-041", covers=[Tmkdir], seconds=30.0)
 def test_mkdir_to_a_depth_without_end(wire: Wire) -> None:
-    """Directories in directories until the path is longer than 65,535 bytes: each is made in its parent or refused; the
-    server lives, and nothing is made elsewhere.  Source: chaos/diod protocol.md, mkdir, "creates a new directory name
-    in parent directory dfid"; GitLab qemu#3358, a path's length in sixteen bits."""
+    """Directories are nested until the path is longer than 65,535 bytes: each is made in its parent or refused; the
+    server survives, and nothing is made elsewhere.  Source: chaos/diod protocol.md, mkdir, "creates a new directory
+    name in parent directory dfid"; GitLab qemu#3358, a path's length in 16 bits."""
     client = wire.client
     fid, name = client.walk_to(), b"d" * 250
     for depth in range(275):

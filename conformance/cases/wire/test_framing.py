@@ -1,8 +1,8 @@
-"""Family `framing`: size, type and the lengths inside a frame, when they are wrong.
+"""Family `framing`: wrong sizes, types and lengths in a frame.
 
-What is at stake: every field of a frame is the guest's word. A device that believes a length reads or writes memory
-that is not the request's (QEMU's CVE-2016-8578, lib9p's CVE-2022-23092), and one that loses count of a frame takes the
-rest of the stream for requests.
+What is at stake: the guest controls every field of a frame. A device that trusts a length reads or writes memory
+outside the request (QEMU's CVE-2016-8578, lib9p's CVE-2022-23092), and one that miscounts a frame parses the rest of
+the stream as requests.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ ANSWERS = allowed.MALFORMED | allowed.UNKNOWN_FID | allowed.ILLEGAL_NAME
 @pytest.mark.parametrize("name", MESSAGES)
 @case("WIRE-FRAMING-001")
 def test_last_byte_missing(wire: Wire, name: str) -> None:
-    """A frame that ends one byte before its fields do is refused or ends the connection, and nothing is done.  Source:
-    intro(5): a message's fields fill it; QEMU v9fs_iov_vunmarshal; diod aborted on malformed messages (diod#137)."""
+    """A frame without its last byte is refused or ends the connection, and has no effect.  Source: intro(5): a
+    message's fields fill it; QEMU v9fs_iov_vunmarshal; diod aborted on malformed messages (diod#137)."""
     requests.prepare(wire)
     client = wire.client
     request = requests.MAKERS[name](client)
@@ -70,8 +70,8 @@ def test_last_byte_missing(wire: Wire, name: str) -> None:
 @pytest.mark.parametrize("name", MESSAGES)
 @case("WIRE-FRAMING-002")
 def test_header_alone(wire: Wire, name: str) -> None:
-    """A frame that is its header and nothing more is refused or ends the connection, and nothing is done.  Source:
-    intro(5); QEMU died of a missing string (CVE-2016-8578)."""
+    """A frame of only a header is refused or ends the connection, and has no effect.  Source: intro(5); QEMU died of a
+    missing string (CVE-2016-8578)."""
     requests.prepare(wire)
     client = wire.client
     request = requests.MAKERS[name](client)
@@ -87,9 +87,9 @@ def test_header_alone(wire: Wire, name: str) -> None:
 @pytest.mark.parametrize("name", MESSAGES)
 @case("WIRE-FRAMING-003")
 def test_bytes_left_over(wire: Wire, name: str) -> None:
-    """A frame with bytes after its last field is refused, ends the connection, or is carried out as if they were not
-    there; it is answered, and what follows it is understood.  Source: intro(5): size says where the next message
-    begins; QEMU passes over what is left."""
+    """A frame with bytes after its last field is refused, ends the connection, or is served as if they were not there;
+    the frames after it are parsed correctly.  Source: intro(5): size says where the next message begins; QEMU ignores
+    the remainder."""
     requests.prepare(wire)
     client = wire.client
     request = requests.MAKERS[name](client)
@@ -108,7 +108,7 @@ def test_bytes_left_over(wire: Wire, name: str) -> None:
 @pytest.mark.parametrize(("name", "field"), STRINGS)
 @case("WIRE-FRAMING-004")
 def test_string_that_reaches_past_the_frame(wire: Wire, name: str, field: str, length: int) -> None:
-    """A string whose length reaches past the end of its frame is refused or ends the connection, and nothing is done.
+    """A string whose length reaches past the end of its frame is refused or ends the connection, and has no effect.
     Source: chaos/diod protocol.md, strings are length[2] and that many bytes; QEMU v9fs_iov_vunmarshal."""
     requests.prepare(wire)
     client = wire.client
@@ -117,7 +117,7 @@ def test_string_that_reaches_past_the_frame(wire: Wire, name: str, field: str, l
     value: bytes = getattr(request, field)
     raw = frame(request)
     spelt = struct.pack("<H", len(value)) + value
-    # From the end: an empty string's two zero bytes stand in many a place, and a name may occur twice.
+    # From the end: an empty string's two zero bytes occur in many places, and a name may occur twice.
     at = raw.rindex(spelt) if field in ("name", "symtgt", "newname", "client_id", "version") else raw.index(spelt, 7)
     longest = len(raw) - at - 2 + 1 if length == 1 else length
     raw = raw[:at] + struct.pack("<H", longest) + raw[at + 2 :]
@@ -131,8 +131,8 @@ def test_string_that_reaches_past_the_frame(wire: Wire, name: str, field: str, l
 @pytest.mark.parametrize("count", [0, 1, 2, 4, 16, 17, 0x7FFF, 0xFFFF])
 @case("WIRE-FRAMING-005", covers=[Twalk])
 def test_number_of_names_that_lies(wire: Wire, count: int) -> None:
-    """A Twalk of three names that claims another number is refused, ends the connection, or walks as many as it
-    claims where bytes are left over.  Source: walk(5), nwname; lib9p wrote past its array (CVE-2022-23092)."""
+    """A Twalk of three names that claims another number is refused, ends the connection, or, if it claims fewer, walks
+    that many.  Source: walk(5), nwname; lib9p wrote past its array (CVE-2022-23092)."""
     requests.prepare(wire)
     client = wire.client
     raw = bytearray(frame(Twalk(requests.TAG, client.root, client.fid(), (b"dir", b"..", b"fred"))))
@@ -152,9 +152,9 @@ def test_number_of_names_that_lies(wire: Wire, count: int) -> None:
 @pytest.mark.parametrize("number", UNKNOWN_TYPES)
 @case("WIRE-FRAMING-010", severity="linux")
 def test_unknown_type_is_answered(wire: Wire, number: int) -> None:
-    """A message of a type that 9P2000.L does not have is answered with an error, or ends the connection; it is not left
-    without an answer.  Source: error(5); QEMU v9fs_op_not_supp EOPNOTSUPP, which Linux's fallbacks wait for
-    (fs/9p/vfs_inode.c); diod hangs up, nfs-ganesha says nothing."""
+    """A message of a type that 9P2000.L does not have is answered with an error or ends the connection; it is never
+    ignored.  Source: error(5); QEMU v9fs_op_not_supp EOPNOTSUPP, which Linux's fallbacks expect (fs/9p/vfs_inode.c);
+    diod hangs up, nfs-ganesha says nothing."""
     client = wire.client
     raw = shared.resized(struct.pack("<IBH", 0, number, requests.TAG) + struct.pack("<II", client.root, 0))
     answers = allowed.NO_SUCH_MESSAGE | allowed.MALFORMED
@@ -164,23 +164,23 @@ def test_unknown_type_is_answered(wire: Wire, number: int) -> None:
 @pytest.mark.parametrize("number", UNKNOWN_TYPES)
 @case("WIRE-FRAMING-011")
 def test_unknown_type_does_no_harm(wire: Wire, number: int) -> None:
-    """A message of an unknown type, as long or as short as can be, leaves the server serving.  Source: error(5); diod
-    aborted on some (diod#110)."""
+    """The server survives a message of an unknown type, of minimal or maximal length.  Source: error(5); diod aborted
+    on some (diod#110)."""
     client = wire.client
     for body in (b"", b"\xff" * 4, b"\xff" * 4000):
         try:
             client.send_raw(shared.resized(struct.pack("<IBH", 0, number, requests.TAG) + body), f"type {number}")
         except HungUp:
             client = wire.session()
-    client.ended(0.05)  # what it answers, the case before judges
+    client.ended(0.05)  # the case before judges the answer
     wire.still_serves()
 
 
 @pytest.mark.parametrize("name", REPLIES)
 @case("WIRE-FRAMING-012")
 def test_reply_sent_by_a_client(wire: Wire, name: str) -> None:
-    """A reply message sent to a server is answered with an error, ignored, or ends the connection; the server
-    lives.  Source: intro(5): only T-messages go to the server; diod asserted (diod#110, diod#137)."""
+    """A reply message sent to a server is answered with an error, ignored, or ends the connection; the server survives.
+    Source: intro(5): only T-messages go to the server; diod asserted (diod#110, diod#137)."""
     client = wire.client
     body = {
         "Rversion": b"\0\x20\0\0" + struct.pack("<H", 8) + b"9P2000.L",
@@ -221,8 +221,8 @@ def _answers_getattr(reply: object, tag: int) -> None:
 @pytest.mark.parametrize("size", range(7))
 @case("WIRE-FRAMING-020")
 def test_size_below_the_header(wire: Wire, size: int) -> None:
-    """A size field below 7 ends the connection or is answered with an error; the server does not spin on it.  Source:
-    intro(5): size counts the header; a server that subtracts without looking reads 4 GiB."""
+    """A size field below 7 ends the connection or is answered with an error; the server does not loop on it.  Source:
+    intro(5): size counts the header; a server that subtracts without checking reads 4 GiB."""
     wire.need(Capability.STREAM, "on a virtqueue the descriptors say how long a frame is")
     client = wire.client
     client.send_raw(struct.pack("<IBH", size, Tgetattr.type, 5) + bytes(12), f"size field {size}")
@@ -232,8 +232,8 @@ def test_size_below_the_header(wire: Wire, size: int) -> None:
 @pytest.mark.parametrize("size", [0x10000, 0x1000000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF], ids=shared.label)
 @case("WIRE-FRAMING-021")
 def test_size_beyond_msize(wire: Wire, size: int) -> None:
-    """A size field above msize ends the connection or is answered with an error, or the server waits for the rest; no
-    memory is set aside for it.  Source: version(5), "the maximum length ... that the client will ever generate"."""
+    """A size field above msize ends the connection or is answered with an error, or the server waits for the rest; it
+    allocates no memory for it.  Source: version(5), "the maximum length ... that the client will ever generate"."""
     wire.need(Capability.STREAM, "on a virtqueue the descriptors say how long a frame is")
     before = wire.memory()
     client = wire.session(8192)
@@ -245,8 +245,8 @@ def test_size_beyond_msize(wire: Wire, size: int) -> None:
 
 @case("WIRE-FRAMING-022", covers=[Tsymlink])
 def test_whole_request_longer_than_msize(wire: Wire) -> None:
-    """A sound request longer than msize is refused, ends the connection, or is carried out; in each case the server
-    lives.  Source: version(5)."""
+    """A valid request longer than msize is refused, ends the connection, or is served; the server survives.  Source:
+    version(5)."""
     client = wire.session(4096)
     request = Tsymlink(client.tag(), client.root, b"n" * 200, b"t" * 4090, 0)
     try:
@@ -261,8 +261,8 @@ def test_whole_request_longer_than_msize(wire: Wire) -> None:
 @pytest.mark.parametrize("size", [7, 10, 18])
 @case("WIRE-FRAMING-023", covers=[Tgetattr])
 def test_size_smaller_than_the_frame(wire: Wire, size: int) -> None:
-    """When the size field cuts a request short, what follows is the next frame, whatever it is; the server survives the
-    nonsense.  Source: intro(5): the size field alone says where a message ends."""
+    """When the size field cuts a request short, the bytes after it are parsed as the next frame; the server survives
+    that.  Source: intro(5): the size field alone says where a message ends."""
     wire.need(Capability.STREAM, "on a virtqueue the descriptors say how long a frame is")
     client = wire.client
     raw = bytearray(frame(Tgetattr(5, client.root, GETATTR_ALL)))
@@ -277,7 +277,8 @@ def test_size_smaller_than_the_frame(wire: Wire, size: int) -> None:
 
 @case("WIRE-FRAMING-030")
 def test_frame_byte_by_byte(wire: Wire) -> None:
-    """A frame that arrives a byte at a time is one request.  Source: intro(5); a stream has no boundaries but size."""
+    """A frame that arrives one byte at a time is one request.  Source: intro(5); a stream has no boundaries but
+    size."""
     wire.need(Capability.STREAM, "a virtqueue carries whole frames")
     client = wire.client
     raw = frame(Tgetattr(5, client.root, GETATTR_ALL))
@@ -288,15 +289,15 @@ def test_frame_byte_by_byte(wire: Wire) -> None:
 
 @case("WIRE-FRAMING-031")
 def test_frames_cut_anywhere(wire: Wire) -> None:
-    """Two requests whose bytes arrive in two parts, cut at every place in turn, are two requests.  Source: intro(5);
-    kernels cut streams where they like."""
+    """Two requests whose bytes arrive in two parts, split at each position in turn, are two requests.  Source:
+    intro(5); kernels split streams anywhere."""
     wire.need(Capability.STREAM, "a virtqueue carries whole frames")
     client = wire.client
     raw = frame(Tgetattr(5, client.root, GETATTR_ALL)) + frame(Tgetattr(6, client.root, GETATTR_ALL))
     for at in range(1, len(raw)):
         client.send_raw(raw[:at], f"{at} bytes")
         if at % 8 == 0:
-            time.sleep(0.001)  # now and then long enough that the server has met the first part by itself
+            time.sleep(0.001)  # now and then long enough that the server reads the first part alone
         client.send_raw(raw[at:], "the rest")
         tags = {client.next_reply().tag, client.next_reply().tag}
         equal(f"tags of the replies to two requests cut at byte {at}", tags, {5, 6}, code="reply")
@@ -304,8 +305,8 @@ def test_frames_cut_anywhere(wire: Wire) -> None:
 
 @case("WIRE-FRAMING-032", covers=[Twrite])
 def test_frame_that_never_ends(wire: Wire) -> None:
-    """A client that sends half a request and nothing more keeps no other from being served.  Source: intro(5); one
-    thread for all clients would wait for it."""
+    """A client that sends half a request and nothing more does not block other clients.  Source: intro(5); one thread
+    for all clients would wait for it."""
     wire.need(Capability.STREAM, "a virtqueue carries whole frames")
     slow = wire.session()
     fid = slow.create(b"slow")
@@ -322,8 +323,8 @@ def test_frame_that_never_ends(wire: Wire) -> None:
 @pytest.mark.parametrize("there", [1, 3, 4, 6, 7, 20, 5000])
 @case("WIRE-FRAMING-033")
 def test_client_that_dies_in_a_frame(wire: Wire, there: int) -> None:
-    """A connection that ends in the middle of a frame is given up, its half request is not carried out.  Source:
-    intro(5); clients die anywhere."""
+    """A connection that ends in the middle of a frame is closed, and its half request is not served.  Source: intro(5);
+    clients die anywhere."""
     wire.need(Capability.HANGUP, "the link must be able to die")
     wire.host.file(b"fred", b"a" * 10000)
     client = wire.session()
@@ -336,7 +337,7 @@ def test_client_that_dies_in_a_frame(wire: Wire, there: int) -> None:
 
 @case("WIRE-FRAMING-034", covers=[Tgetattr])
 def test_client_that_only_stops_sending(wire: Wire) -> None:
-    """Requests that came before the client closed its sending side are answered, or the connection ends.  Source:
+    """Requests sent before the client closed its sending side are answered, or the connection ends.  Source:
     shutdown(2); intro(5)."""
     wire.need(Capability.STREAM, "a virtqueue has no end")
     client = wire.client
@@ -358,8 +359,8 @@ def test_client_that_only_stops_sending(wire: Wire) -> None:
 @pytest.mark.parametrize("length", [1000, 8000, 65000])
 @case("WIRE-FRAMING-040", covers=[Tversion])
 def test_version_string_of_any_length(wire: Wire, length: int) -> None:
-    """A version string as long as a string can be is answered `unknown`, refused, or ends the connection; the server
-    lives.  Source: version(5); before it there is no msize to hold it to."""
+    """A version string of any length is answered `unknown`, refused, or ends the connection; the server survives.
+    Source: version(5); before it there is no msize that limits it."""
     client = wire.connect()
     try:
         reply = client.send_version(8192, b"9P2000.L" + b"L" * length).wait()
@@ -383,7 +384,7 @@ def test_version_string_of_any_length(wire: Wire, length: int) -> None:
 )
 @case("WIRE-FRAMING-041")
 def test_no_9p_at_all(wire: Wire, raw: bytes) -> None:
-    """Bytes of another protocol do no harm.  Source: intro(5); ports are scanned."""
+    """Bytes of another protocol do no harm.  Source: intro(5); port scanners send them."""
     wire.need(Capability.STREAM, "a virtqueue carries whole frames")
     client = wire.connect()
     client.send_raw(raw)
@@ -405,8 +406,8 @@ def test_version_twice_at_once(wire: Wire) -> None:
 
 @case("WIRE-FRAMING-043", covers=[Tversion])
 def test_version_while_requests_fly(wire: Wire) -> None:
-    """A Tversion after requests in flight ends them: each is answered before the Rversion or never, and the new
-    session works.  Source: version(5), "all outstanding I/O on the connection is aborted"."""
+    """A Tversion aborts requests in flight: each is answered before the Rversion or never, and the new session works.
+    Source: version(5), "all outstanding I/O on the connection is aborted"."""
     client = wire.client
     for _ in range(10):
         root = client.root
@@ -422,7 +423,7 @@ def test_version_while_requests_fly(wire: Wire) -> None:
 
 @case("WIRE-FRAMING-044", covers=[Tattach], severity="varies")
 def test_attach_to_nofid(wire: Wire) -> None:
-    """Tattach to NOFID is refused: it is the number that stands for none.  Source: attach(5), NOFID."""
+    """Tattach to NOFID is refused: that number means no fid.  Source: attach(5), NOFID."""
     client = wire.client
     client.attach(0xFFFFFFFF, wire.aname, expect=allowed.UNKNOWN_FID | allowed.FID_IN_USE)
 

@@ -1,7 +1,7 @@
 """Family `io`: Tread, Twrite and Tfsync.
 
-What is at stake: the data. A count or an offset at the edge of its type must neither lose a byte nor bring one
-that is not in the file, and never memory of the host.
+What is at stake: the data. A count or an offset at the limit of its type must neither lose a byte nor return one that
+is not in the file, and never memory of the host.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _read_whole(client: Session, fid: int, step: int) -> bytes:
 @pytest.mark.parametrize("step", [1, 255, 4096, 65000])
 @case("WIRE-IO-001", covers=[Tread])
 def test_read_a_file(wire: Wire, step: int) -> None:
-    """Reads, one after the other, bring the file byte for byte, and an empty one at its end.  Source: read(5)."""
+    """Successive reads return the file byte for byte, and nothing at its end.  Source: read(5)."""
     data = PATTERN[: 300 if step == 1 else 70001]
     wire.host.file(b"fred", data)
     client = wire.client
@@ -68,7 +68,7 @@ def test_read_a_file(wire: Wire, step: int) -> None:
 
 @case("WIRE-IO-002", covers=[Tread])
 def test_read_at_the_end(wire: Wire) -> None:
-    """A read that reaches past the end brings what is there; one that starts at or after the end brings nothing.
+    """A read that reaches past the end returns what is there; one that starts at or after the end returns nothing.
     Source: read(5), "the return will be short"; read(2)."""
     wire.host.file(b"fred", b"0123456789")
     client = wire.client
@@ -81,7 +81,7 @@ def test_read_at_the_end(wire: Wire) -> None:
 
 @case("WIRE-IO-003", covers=[Tread])
 def test_read_nothing(wire: Wire) -> None:
-    """A read of no bytes brings none.  Source: read(2) with count 0."""
+    """A read of 0 bytes returns none.  Source: read(2) with count 0."""
     wire.host.file(b"fred", b"abc")
     client = wire.client
     fid = client.open(b"fred")
@@ -92,7 +92,7 @@ def test_read_nothing(wire: Wire) -> None:
 @pytest.mark.parametrize("over", [-13, -1, 0, 1, 4096, 0x7FFFFFFF, 0xFFFFFFFF - 24, 0xFFFFFFFF - 10, 0xFFFFFFFF])
 @case("WIRE-IO-004", covers=[Tread])
 def test_count_beyond_msize(wire: Wire, over: int) -> None:
-    """A read whose reply would not fit msize brings less, or is refused; no reply is longer than msize.
+    """A read whose reply would not fit msize returns less, or is refused; no reply is longer than msize.
     Source: read(5), version(5); diod np_read EIO, others cut; counts near 2^32 overflowed in diod (#136), counts
     within 13 bytes of msize made files unreadable in Oxide's server (propolis#565)."""
     wire.host.file(b"fred", PATTERN)
@@ -109,8 +109,8 @@ def test_count_beyond_msize(wire: Wire, over: int) -> None:
 
 @case("WIRE-IO-005", covers=[Tread], severity="linux")
 def test_largest_read_that_linux_sends(wire: Wire) -> None:
-    """A read of msize - 24 bytes, the most that Linux asks for, is answered whole.  Source: Linux p9_client_read_once,
-    msize - P9_IOHDRSZ; kept short it works still, but twice the messages cross."""
+    """A read of msize - 24 bytes, the most that Linux requests, is answered whole.  Source: Linux p9_client_read_once,
+    msize - P9_IOHDRSZ; with shorter replies it still works, but needs twice the messages."""
     wire.host.file(b"fred", PATTERN)
     client = wire.session(8192)
     fid = client.open(b"fred")
@@ -120,7 +120,7 @@ def test_largest_read_that_linux_sends(wire: Wire) -> None:
 @pytest.mark.parametrize("offset", EDGES, ids=shared.label)
 @case("WIRE-IO-006", covers=[Tread])
 def test_read_at_absurd_offsets(wire: Wire, offset: int) -> None:
-    """A read at an offset that no file has brings nothing or is refused.  Source: pread(2) EINVAL; QEMU's xattr reads
+    """A read at an impossible offset returns nothing or is refused.  Source: pread(2) EINVAL; QEMU's xattr reads
     overflowed on such offsets (CVE-2016-9104)."""
     wire.host.file(b"fred", b"abc")
     client = wire.client
@@ -159,7 +159,7 @@ def test_read_of_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-IO-010", covers=[Tread])
 def test_read_sees_what_the_host_did(wire: Wire) -> None:
-    """A file that the host changes while it is open reads as it now is: longer, shorter, other bytes.  Source: read(5);
+    """An open file that the host changes reads with its new content: longer, shorter, other bytes.  Source: read(5);
     v9fs gave ENODATA on growing files (ml 2022-01-10)."""
     host, client = wire.host, wire.client
     host.file(b"fred", b"abc")
@@ -201,7 +201,7 @@ def test_read_beyond_four_gigabytes(wire: Wire) -> None:
 
 @case("WIRE-IO-020", covers=[Twrite])
 def test_write_a_file(wire: Wire) -> None:
-    """What is written is in the file, at its offset, and the rest stays.  Source: read(5), write."""
+    """Written data is in the file at its offset, and the rest stays.  Source: read(5), write."""
     host, client = wire.host, wire.client
     host.file(b"fred", b"0123456789")
     fid = client.open(b"fred", flags=O_RDWR)
@@ -213,7 +213,7 @@ def test_write_a_file(wire: Wire) -> None:
 
 
 def _takes(reply: Rwrite, count: int) -> bool:
-    """The Twrite was taken as far as that."""
+    """The Twrite accepted that many bytes."""
     return equal("count in Rwrite", reply.count, count, call="Twrite")
 
 
@@ -228,7 +228,7 @@ def test_write_beyond_the_end(wire: Wire) -> None:
 
 @case("WIRE-IO-022", covers=[Twrite])
 def test_write_nothing(wire: Wire) -> None:
-    """A write of no bytes changes nothing, not even the size.  Source: write(2) with count 0."""
+    """A write of 0 bytes changes nothing, not even the size.  Source: write(2) with count 0."""
     client = wire.client
     fid = client.create(b"fred", b"abc")
     _takes(client.write(fid, 0, b""), 0)
@@ -239,13 +239,13 @@ def test_write_nothing(wire: Wire) -> None:
 @pytest.mark.parametrize("room", [-2, -1, 0])
 @case("WIRE-IO-023", covers=[Twrite])
 def test_largest_write(wire: Wire, room: int) -> None:
-    """A Twrite that fills msize to the last byte is carried out, whole or as far as Rwrite says.  Source: version(5);
-    read(5)."""
+    """A Twrite that fills msize to the last byte is served, completely or for as many bytes as Rwrite says.  Source:
+    version(5); read(5)."""
     client = wire.session(8192)
     fid = client.create(b"fred")
     data = PATTERN[: client.msize - TWRITE_HDRSZ + room]
     reply = client.write(fid, 0, data, expect=allowed.BAD_COUNT | {OK} if room > -2 else OK)
-    # diod keeps P9_IOHDRSZ (24) back where 23 are needed; Linux never fills the last byte either.
+    # diod reserves P9_IOHDRSZ (24) bytes where 23 are needed; Linux never uses the last byte either.
     if isinstance(reply, Rwrite):
         between("count in Rwrite", reply.count, 1, len(data), call="Twrite")
         shared.content(wire, b"fred", data[: reply.count])
@@ -253,8 +253,9 @@ def test_largest_write(wire: Wire, room: int) -> None:
 
 @case("WIRE-IO-045", covers=[Tread, Twrite])
 def test_largest_messages(wire: Wire) -> None:
-    """Data in messages of the largest msize that the server grants is on the host as it was sent, as far as Rwrite
-    says, and reads back.  Source: read(5); Linux mounts with msize up to 1 MiB, so that one write(2) is one Twrite."""
+    """Data in messages of the largest msize that the server grants reaches the host unchanged, for as many bytes as
+    Rwrite says, and reads back.  Source: read(5); Linux mounts with msize up to 1 MiB, so that one write(2) is one
+    Twrite."""
     client = wire.session(wire.spec.msize_max)
     fid = client.create(b"fred", flags=O_RDWR)
     step = client.msize - IOHDRSZ
@@ -271,8 +272,8 @@ def test_largest_messages(wire: Wire) -> None:
 @pytest.mark.parametrize("over", [1, 4096, 60000])
 @case("WIRE-IO-024", covers=[Twrite])
 def test_write_longer_than_msize(wire: Wire, over: int) -> None:
-    """A Twrite longer than msize is refused, ends the connection, or is carried out; no other byte than those sent is
-    in the file.  Source: version(5), the client must not send it; a server must live through it."""
+    """A Twrite longer than msize is refused, ends the connection, or is served; the file holds no byte that was not
+    sent.  Source: version(5), the client must not send it; a server must survive it."""
     client = wire.session(8192)
     fid = client.create(b"fred")
     data = PATTERN[: client.msize - TWRITE_HDRSZ + over]
@@ -287,9 +288,9 @@ def test_write_longer_than_msize(wire: Wire, over: int) -> None:
 @pytest.mark.parametrize(("claimed", "there"), LIES)
 @case("WIRE-IO-025", covers=[Twrite])
 def test_count_that_lies(wire: Wire, claimed: int, there: int) -> None:
-    """A Twrite whose count disagrees with its frame is refused, ends the connection, or writes bytes that were sent: no
-    byte of the server's memory gets into the file.  Source: intro(5), fields fill the frame; QEMU's heap went to
-    guests in the same way (CVE-2016-9103, CVE-2017-15038)."""
+    """A Twrite whose count disagrees with its frame is refused, ends the connection, or writes bytes that were sent; no
+    byte of the server's memory gets into the file.  Source: intro(5), fields fill the frame; QEMU's heap went to guests
+    in the same way (CVE-2016-9103, CVE-2017-15038)."""
     client = wire.client
     fid = client.create(b"fred")
     data = b"\xa5" * there
@@ -312,7 +313,7 @@ def test_count_that_lies(wire: Wire, claimed: int, there: int) -> None:
 @pytest.mark.parametrize("offset", EDGES, ids=shared.label)
 @case("WIRE-IO-026", covers=[Twrite])
 def test_write_at_absurd_offsets(wire: Wire, offset: int) -> None:
-    """A write at an offset that no file has is refused and changes nothing.  Source: pwrite(2) EINVAL, EFBIG."""
+    """A write at an impossible offset is refused and changes nothing.  Source: pwrite(2) EINVAL, EFBIG."""
     client = wire.client
     fid = client.create(b"fred", b"abc")
     client.write(fid, offset, b"xyz", expect=allowed.BAD_OFFSET)
@@ -327,7 +328,7 @@ def test_write_past_the_largest_file(wire: Wire) -> None:
     fid = client.create(b"fred", b"abc")
     try:
         wire.host.truncate(b"fred", (1 << 60) + 3)
-    except InfrastructureError:  # so much the host's file system does not hold
+    except InfrastructureError:  # more than the host's file system can hold
         client.write(fid, 1 << 60, b"xyz", expect={EFBIG, ENOSPC, EINVAL})
         shared.content(wire, b"fred", b"abc", "a write past the largest file")
     else:
@@ -363,7 +364,7 @@ def test_write_to_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-IO-031", covers=[Twrite])
 def test_writes_in_flight_all_arrive(wire: Wire) -> None:
-    """Of sixty-four writes in flight to as many places of a file none is lost.  Source: intro(5): they may be carried
+    """Of sixty-four writes in flight to different places of a file none is lost.  Source: intro(5): they may be carried
     out in any order, each of them once."""
     client = wire.client
     fid = client.create(b"fred")
@@ -375,7 +376,7 @@ def test_writes_in_flight_all_arrive(wire: Wire) -> None:
 
 @case("WIRE-IO-032", covers=[Twrite, Tread])
 def test_two_connections_see_each_other(wire: Wire) -> None:
-    """What one connection has written, another reads.  Source: read(5): there is one file."""
+    """One connection reads what another has written.  Source: read(5): there is one file."""
     wire.need(Capability.SESSIONS, "one session only")
     one, two = wire.client, wire.session()
     fid = one.create(b"fred", b"abc")
@@ -388,8 +389,8 @@ def test_two_connections_see_each_other(wire: Wire) -> None:
 
 @case("WIRE-IO-033", covers=[Tread, Twrite])
 def test_memory_does_not_grow(wire: Wire) -> None:
-    """Two thousand reads and writes of 16 KiB leave the server's memory as it was.  Source: CWE-401, as CVE-2016-8577
-    (Tread) and CVE-2016-9106 (Twrite): a guest must not take the memory of its host."""
+    """Two thousand reads and writes of 16 KiB do not grow the server's memory.  Source: CWE-401, as CVE-2016-8577
+    (Tread) and CVE-2016-9106 (Twrite): a guest must not exhaust its host's memory."""
     client = wire.client
     size = min(16384, client.msize - 24)
     fid = client.create(b"fred", PATTERN[:size])

@@ -1,7 +1,7 @@
 """Family `link`: Tsymlink, Treadlink and Tlink.
 
-What is at stake: a symbolic link is text that the guest resolves; a server that looks at it, shortens it or
-follows it lets the guest see files that are not there, or files of the host.
+What is at stake: a symbolic link is text that the guest resolves. A server that interprets, shortens or follows it
+shows the guest files that are not there, or files of the host.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TARGETS = [
 @pytest.mark.parametrize("target", TARGETS, ids=shared.label)
 @case("WIRE-LINK-001", covers=[Tsymlink, Treadlink])
 def test_target_as_it_is(wire: Wire, target: bytes) -> None:
-    """A symbolic link has the target that was sent, byte for byte, on the host and in Treadlink.  Source: symlink(7);
+    """A symbolic link has exactly the target that was sent, on the host and in Rreadlink.  Source: symlink(7);
     chaos/diod protocol.md, symlink and readlink."""
     client = wire.client
     qid = client.symlink(client.root, b"link", target).qid
@@ -70,14 +70,15 @@ def _says(wire: Wire, name: bytes, target: bytes) -> bool:
 
 
 def _tells(client: Session, fid: int, target: bytes) -> bool:
-    """Treadlink brings that text."""
+    """Treadlink returns that text."""
     seen = bytes(client.readlink(fid).target)
     return equal("target in Rreadlink", seen, target, code="content", call="Treadlink")
 
 
 @case("WIRE-LINK-002", covers=[Tsymlink])
 def test_empty_target(wire: Wire) -> None:
-    """A link to nothing is refused.  Source: symlink(2) ENOENT; a zero-length string killed QEMU (CVE-2016-8578)."""
+    """A link with an empty target is refused.  Source: symlink(2) ENOENT; a zero-length string killed QEMU
+    (CVE-2016-8578)."""
     client = wire.client
     client.symlink(client.root, b"link", b"", expect={ENOENT, EINVAL})
     shared.names(wire, set())
@@ -85,7 +86,7 @@ def test_empty_target(wire: Wire) -> None:
 
 @case("WIRE-LINK-003", covers=[Tsymlink])
 def test_target_with_a_nul(wire: Wire) -> None:
-    """A target that holds a NUL, which no link on the host can say, is refused; nothing shorter is made.  Source:
+    """A target that holds a NUL, which no link on the host can hold, is refused; no shorter link is made.  Source:
     strings are counted; symlink(2) takes a C string."""
     client = wire.client
     client.symlink(client.root, b"link", b"fred\0ginger", expect=allowed.NUL_IN_NAME)
@@ -94,7 +95,7 @@ def test_target_with_a_nul(wire: Wire) -> None:
 
 @case("WIRE-LINK-004", covers=[Tsymlink])
 def test_target_too_long(wire: Wire) -> None:
-    """A target of 4,095 bytes is the longest there is; one of 4,096 is refused.  Source: symlink(2) ENAMETOOLONG."""
+    """A target of 4,095 bytes is the longest possible; one of 4,096 is refused.  Source: symlink(2) ENAMETOOLONG."""
     client = wire.client
     client.symlink(client.root, b"link", b"t" * 4095)
     client.symlink(client.root, b"other", b"t" * 4096, expect=allowed.NAME_TOO_LONG)
@@ -156,7 +157,7 @@ def test_symlink_long_name(wire: Wire) -> None:
 
 @case("WIRE-LINK-012", covers=[Tsymlink], severity="linux")
 def test_symlink_group_as_asked(wire: Wire) -> None:
-    """A new link belongs to the group that was asked for.  Source: chaos/diod protocol.md, symlink, gid."""
+    """A new link belongs to the requested group.  Source: chaos/diod protocol.md, symlink, gid."""
     client = wire.client
     client.symlink(client.root, b"link", b"x", 4711)
     shared.group_is(wire, b"link", 4711)
@@ -180,8 +181,8 @@ def test_readlink_of_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-LINK-022", covers=[Treadlink])
 def test_readlink_that_does_not_fit(wire: Wire) -> None:
-    """A link whose text does not fit msize is answered with an error, not with a longer message and not with less than
-    the text.  Source: version(5); readlink(2) has no way to say that more is left."""
+    """For a link whose text does not fit msize Treadlink returns an error, neither a longer message nor part of the
+    text.  Source: version(5); readlink(2) cannot report that more is left."""
     wire.host.symlink(b"link", b"t" * 4095)
     client = wire.session(4096)
     try:
@@ -194,8 +195,8 @@ def test_readlink_that_does_not_fit(wire: Wire) -> None:
 
 @case("WIRE-LINK-023", covers=[Treadlink])
 def test_readlink_sees_the_host(wire: Wire) -> None:
-    """Links that the host makes and replaces are read as they are.  Source: readlink(2); links that named other files'
-    targets came of inode caches (nixpkgs#22695 #23020 #23957)."""
+    """Links that the host makes and replaces are read with their current text.  Source: readlink(2); inode caches gave
+    links the targets of other files (nixpkgs#22695 #23020 #23957)."""
     client, host = wire.client, wire.host
     for number in range(50):
         host.symlink(b"link-%d" % number, b"target-%d" % number)
@@ -227,8 +228,8 @@ def test_hard_link(wire: Wire) -> None:
 
 @case("WIRE-LINK-031", covers=[Tlink])
 def test_hard_link_to_a_symbolic_link(wire: Wire) -> None:
-    """Tlink of a symbolic link makes another name for the link itself; what it points to gains no name.  Source:
-    link(2) on Linux does not follow; CVE-2016-9602 is what following leads to."""
+    """Tlink of a symbolic link makes another name for the link itself; its target gains none.  Source: link(2) on Linux
+    does not follow; following led to CVE-2016-9602."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     host.symlink(b"link", b"fred")
@@ -274,7 +275,7 @@ def test_hard_link_in_a_file(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-LINK-035", covers=[Tlink])
 def test_link_in_dead_fid(wire: Wire, which: str) -> None:
-    """Tlink with a directory fid that stands for nothing is refused.  Source: chaos/diod protocol.md, link."""
+    """Tlink with an unknown directory fid is refused.  Source: chaos/diod protocol.md, link."""
     wire.host.file(b"one")
     shared.dead_fid(wire, which, lambda client, fid: client.link_file.send(fid, client.walk_to(b"one"), b"two"))
 
@@ -320,7 +321,7 @@ def test_link_long_name(wire: Wire) -> None:
 
 @case("WIRE-LINK-041", covers=[Tlink])
 def test_link_to_a_file_that_has_no_name(wire: Wire) -> None:
-    """Tlink of a file that is open and unlinked is refused, or gives that very file a name again.  Source: linkat(2)
+    """Tlink of a file that is open and unlinked is refused, or gives that same file a name again.  Source: linkat(2)
     ENOENT; it must never name another file."""
     client, host = wire.client, wire.host
     fid = client.create(b"fred", b"abc")
@@ -335,8 +336,8 @@ def test_link_to_a_file_that_has_no_name(wire: Wire) -> None:
 
 @case("WIRE-LINK-042", covers=[Tlink])
 def test_links_again_and_again(wire: Wire) -> None:
-    """A thousand times Tlink of one fid, each name removed again, leaves neither names nor memory behind.  Source:
-    CWE-401, as CVE-2016-9105: a guest must not take the memory of its host."""
+    """A thousand Tlinks of one fid, with each name removed again, leave neither names nor memory behind.  Source:
+    CWE-401, as CVE-2016-9105: a guest must not exhaust its host's memory."""
     client, host = wire.client, wire.host
     host.file(b"one", b"abc")
     fid = client.walk_to(b"one")

@@ -1,7 +1,7 @@
 """Family `lock`: Tlock and Tgetlock.
 
-What is at stake: SQLite, mailboxes and package managers of several guests on one share. A lock that is granted to
-two at once corrupts what it guards; one that outlives its owner stops everybody.
+What is at stake: SQLite, mailboxes and package managers of several guests on one share. A lock that two hold at once
+lets data be corrupted; one that outlives its owner blocks everybody.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ THIRD: dict[str, Any] = {"client_id": THREE, "proc_id": 33}
 
 
 class Status(int):
-    """The status of Rlock, which messages show by its name and number."""
+    """The status of Rlock, which findings show by name and number."""
 
     def __repr__(self) -> str:
         names = {LOCK_SUCCESS: "SUCCESS", LOCK_BLOCKED: "BLOCKED", LOCK_ERROR: "ERROR", LOCK_GRACE: "GRACE"}
@@ -54,7 +54,7 @@ class Status(int):
 
 
 class Kind(int):
-    """The type of a lock, which messages show by its name and number."""
+    """The type of a lock, which findings show by name and number."""
 
     def __repr__(self) -> str:
         names = {LOCK_TYPE_RDLCK: "RDLCK", LOCK_TYPE_WRLCK: "WRLCK", LOCK_TYPE_UNLCK: "UNLCK"}
@@ -76,13 +76,13 @@ def _locks(what: str, expected: int, client: Session, fid: int, *range_: int, **
 
 
 def _take(client: Session, fid: int, *range_: int, **how: Any) -> None:
-    """Take a lock, or give it up, for what the case is about; it cannot go on where that is not granted."""
+    """Take or release a lock that the case needs; the case ends if that is not granted."""
     seen = Status(client.lock(fid, *range_, **how).status)
     require_equal("status of the Tlock by which the case prepares", seen, Status(LOCK_SUCCESS), call="Tlock")
 
 
 def _excludes(client: Session, fid: int, **how: Any) -> None:
-    """End the case as undrivable where the lock that another client holds keeps nobody out: there is nothing to see."""
+    """End the case as undrivable if a lock that another client holds excludes nobody: there is nothing to test."""
     if client.lock(fid, **how).status != LOCK_BLOCKED:
         raise Undrivable("the server's locks exclude nobody (WIRE-LOCK-003), so that giving them up is not to be seen")
 
@@ -107,8 +107,8 @@ def _two(wire: Wire) -> tuple[Session, int, Session, int]:
 @pytest.mark.parametrize("locktype", [LOCK_TYPE_RDLCK, LOCK_TYPE_WRLCK], ids=["read", "write"])
 @case("WIRE-LOCK-001", covers=[Tlock], severity="linux")
 def test_lock_and_unlock(wire: Wire, locktype: int) -> None:
-    """A lock on a file that nobody else has locked is granted, and can be given up; Rlock is one byte of status.
-    Source: chaos/diod protocol.md, lock; kvmtool's status has four bytes, which the client takes for no message."""
+    """A lock on a file that nobody else has locked is granted, and can be released; Rlock is one byte of status.
+    Source: chaos/diod protocol.md, lock; kvmtool's status has four bytes, which the client rejects as malformed."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     fid = _open(client)
@@ -118,7 +118,7 @@ def test_lock_and_unlock(wire: Wire, locktype: int) -> None:
 
 @case("WIRE-LOCK-002", covers=[Tlock], severity="linux")
 def test_unlock_of_what_is_not_locked(wire: Wire) -> None:
-    """Giving up what is not held succeeds.  Source: fcntl(2) F_UNLCK; diod answered an error (diod#34)."""
+    """Unlocking what is not locked succeeds.  Source: fcntl(2) F_UNLCK; diod answered an error (diod#34)."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     _locks("Tlock that gives up what is not held", LOCK_SUCCESS, client, _open(client), LOCK_TYPE_UNLCK)
@@ -148,7 +148,7 @@ def test_readers_share(wire: Wire) -> None:
 @case("WIRE-LOCK-005", covers=[Tlock], severity="linux")
 def test_ranges_are_apart(wire: Wire) -> None:
     """Locks on different bytes of a file do not conflict, locks on one common byte do.  Source: fcntl(2), l_start and
-    l_len; SQLite lives on it; diod locks whole files (flock)."""
+    l_len; SQLite depends on it; diod locks whole files (flock)."""
     one, first, two, second = _two(wire)
     _locks("the first Tlock, of bytes 0 to 9", LOCK_SUCCESS, one, first, LOCK_TYPE_WRLCK, 0, 10, **FIRST)
     _locks("Tlock of byte 9 by another client", LOCK_BLOCKED, two, second, LOCK_TYPE_WRLCK, 9, 1, **SECOND)
@@ -157,7 +157,8 @@ def test_ranges_are_apart(wire: Wire) -> None:
 
 @case("WIRE-LOCK-006", covers=[Tlock], severity="linux")
 def test_length_zero_is_to_the_end(wire: Wire) -> None:
-    """A length of 0 locks to the end of the file, wherever that goes.  Source: fcntl(2), "specifying 0 for l_len"."""
+    """A length of 0 locks to the end of the file, even when the file grows.  Source: fcntl(2), "specifying 0 for
+    l_len"."""
     one, first, two, second = _two(wire)
     _locks("the first Tlock, from byte 500 on", LOCK_SUCCESS, one, first, LOCK_TYPE_WRLCK, 500, 0, **FIRST)
     what = "Tlock of a byte far behind by another client"
@@ -167,8 +168,8 @@ def test_length_zero_is_to_the_end(wire: Wire) -> None:
 
 @case("WIRE-LOCK-007", covers=[Tlock], severity="linux")
 def test_own_lock_is_no_obstacle(wire: Wire) -> None:
-    """A process that holds a lock gets it again, changed into the other kind, even through another fid.  Source:
-    fcntl(2): a lock is replaced by a new one of the same process; diod#102 answered EAGAIN."""
+    """A process that holds a lock can take it again and convert it to the other kind, even through another fid.
+    Source: fcntl(2): a lock is replaced by a new one of the same process; diod#102 answered EAGAIN."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     fid, other = _open(client), _open(client)
@@ -179,7 +180,7 @@ def test_own_lock_is_no_obstacle(wire: Wire) -> None:
 
 @case("WIRE-LOCK-008", covers=[Tlock], severity="linux")
 def test_part_is_given_up(wire: Wire) -> None:
-    """Giving up the middle of a lock leaves its two ends.  Source: fcntl(2): locks are split."""
+    """Unlocking the middle of a lock leaves its two ends.  Source: fcntl(2): locks are split."""
     one, first, two, second = _two(wire)
     _take(one, first, LOCK_TYPE_WRLCK, 0, 30, **FIRST)
     _take(one, first, LOCK_TYPE_UNLCK, 10, 10, **FIRST)
@@ -190,7 +191,7 @@ def test_part_is_given_up(wire: Wire) -> None:
 
 @case("WIRE-LOCK-009", covers=[Tlock], severity="linux")
 def test_clunk_gives_locks_up(wire: Wire) -> None:
-    """When the fid is clunked, its locks are free.  Source: fcntl(2): closing the file ends the locks; clunk(5)."""
+    """When the fid is clunked, its locks are released.  Source: fcntl(2): closing the file ends the locks; clunk(5)."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
     _excludes(two, second, **SECOND)
@@ -200,8 +201,8 @@ def test_clunk_gives_locks_up(wire: Wire) -> None:
 
 @case("WIRE-LOCK-010", covers=[Tlock], severity="linux")
 def test_lost_client_gives_locks_up(wire: Wire) -> None:
-    """When a client vanishes, its locks are free within seconds.  Source: a connection's fids end with it (intro(5));
-    else one crashed guest stops all others."""
+    """When a client vanishes, its locks are released within seconds.  Source: a connection's fids end with it
+    (intro(5)); otherwise one crashed guest blocks all others."""
     wire.need(Capability.HANGUP, "the link must be able to die")
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
@@ -216,8 +217,8 @@ def test_lost_client_gives_locks_up(wire: Wire) -> None:
 
 @case("WIRE-LOCK-011", covers=[Tlock], severity="varies")
 def test_lock_against_a_host_process(wire: Wire) -> None:
-    """A lock that a process of the host holds with fcntl(2) is respected, and the other way round.  Source: fcntl(2);
-    diod takes flock(2) locks, which are others."""
+    """A lock that a process of the host holds with fcntl(2) is respected, and vice versa.  Source: fcntl(2); diod takes
+    flock(2) locks, which do not conflict."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     fid = _open(client)
@@ -236,16 +237,16 @@ def test_lock_against_a_host_process(wire: Wire) -> None:
 
 @case("WIRE-LOCK-012", covers=[Tlock], severity="linux")
 def test_blocking_lock_stops_nobody(wire: Wire) -> None:
-    """While a lock with the flag BLOCK is waited for, the server serves other requests of the same connection and of
-    others, and the lock is granted, or BLOCKED, once it is free.  Source: chaos/diod protocol.md, lock, "If the
-    response is P9_LOCK_BLOCKED, it retries the lock request in an interruptible loop", which is v9fs_file_do_lock; a
-    thread that waited in fcntl stopped lockd's server (kernel bugzilla 215383)."""
+    """While a request waits for a lock with the flag BLOCK, the server serves other requests of this and other
+    connections. Once the lock is free, the request is answered, granted or BLOCKED.  Source: chaos/diod protocol.md,
+    lock, "If the response is P9_LOCK_BLOCKED, it retries the lock request in an interruptible loop", which is
+    v9fs_file_do_lock; a thread that waited in fcntl blocked lockd's server (kernel bugzilla 215383)."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
     waiting = two.lock.send(second, flags=LOCK_FLAGS_BLOCK, **SECOND)
     wire.prompt(two.getattr.send(two.root))
     wire.prompt(one.lock.send(first, LOCK_TYPE_UNLCK, **FIRST))
-    # Whoever answers BLOCKED at once, or after a while of its own, is asked again, as Linux does.
+    # A server that answers BLOCKED, at once or after a while, is asked again, as Linux does.
     status = waiting.result(timeout=8.0).status
     _status("the Tlock that waits for the lock", status, LOCK_SUCCESS, LOCK_BLOCKED)
     if status == LOCK_BLOCKED:
@@ -254,7 +255,7 @@ def test_blocking_lock_stops_nobody(wire: Wire) -> None:
 
 @case("WIRE-LOCK-013", covers=[Tlock])
 def test_flush_of_a_waiting_lock(wire: Wire) -> None:
-    """A Tlock that waits can be flushed; a lock that was then not answered is not held.  Source: flush(5); v9fs flushes
+    """A waiting Tlock can be flushed; if it was not answered, the lock is not held.  Source: flush(5); v9fs flushes
     when the process that waits gets a signal."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
@@ -271,8 +272,8 @@ def test_flush_of_a_waiting_lock(wire: Wire) -> None:
 
 @case("WIRE-LOCK-014", covers=[Tlock])
 def test_type_without_a_meaning(wire: Wire) -> None:
-    """A lock type that does not exist is refused or answered ERROR; it locks nothing.  Source: fcntl(2) EINVAL;
-    chaos/diod protocol.md, lock, type."""
+    """An unknown lock type is refused or answered ERROR; it locks nothing.  Source: fcntl(2) EINVAL; chaos/diod
+    protocol.md, lock, type."""
     one, first, two, second = _two(wire)
     for locktype in (3, 7, 255):
         reply = one.lock(first, locktype, **FIRST, expect={OK, EINVAL})
@@ -288,8 +289,8 @@ def test_type_without_a_meaning(wire: Wire) -> None:
 )
 @case("WIRE-LOCK-015", covers=[Tlock, Tgetlock])
 def test_ranges_beyond_a_file(wire: Wire, start: int, length: int) -> None:
-    """A range that no off_t can hold is refused, answered ERROR, or locked as far as there can be bytes; the server
-    lives.  Source: fcntl(2) EINVAL, EOVERFLOW; start[8] and length[8] are unsigned on the wire."""
+    """A range that does not fit off_t is refused, answered ERROR, or locked up to the largest offset; the server
+    survives.  Source: fcntl(2) EINVAL, EOVERFLOW; start[8] and length[8] are unsigned on the wire."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     fid = _open(client)
@@ -314,8 +315,8 @@ def test_flags_without_a_meaning(wire: Wire, flags: int) -> None:
 
 @case("WIRE-LOCK-017", covers=[Tlock], severity="varies")
 def test_lock_against_the_open_mode(wire: Wire) -> None:
-    """A write lock wants a fid that is open for writing, a read lock one open for reading.  Source: fcntl(2) EBADF;
-    Linux checks it before it asks, and flock(2) knows no such rule."""
+    """A write lock needs a fid open for writing, a read lock one open for reading.  Source: fcntl(2) EBADF; Linux
+    checks it before it asks, and flock(2) has no such rule."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     for flags, locktype in ((O_RDONLY, LOCK_TYPE_WRLCK), (O_WRONLY, LOCK_TYPE_RDLCK)):
@@ -327,8 +328,8 @@ def test_lock_against_the_open_mode(wire: Wire) -> None:
 
 @case("WIRE-LOCK-018", covers=[Tlock])
 def test_lock_of_an_unopened_fid(wire: Wire) -> None:
-    """A fid that was not opened has no locks.  Source: chaos/diod protocol.md, lock: fcntl(2) wants a descriptor; QEMU
-    v9fs_lock stats the descriptor first."""
+    """Locking a fid that was not opened is refused or answered ERROR.  Source: chaos/diod protocol.md, lock: fcntl(2)
+    needs a descriptor; QEMU v9fs_lock stats the descriptor first."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     reply = client.lock(client.walk_to(b"fred"), expect=allowed.WRONG_STATE | {OK})
@@ -340,7 +341,7 @@ def test_lock_of_an_unopened_fid(wire: Wire) -> None:
 @case("WIRE-LOCK-031", covers=[Tgetlock])
 def test_getlock_of_an_unopened_fid(wire: Wire) -> None:
     """No lock is reported for a fid that was not opened, whether the request is answered or refused.  Source:
-    chaos/diod protocol.md, getlock: fcntl(2) wants a descriptor."""
+    chaos/diod protocol.md, getlock: fcntl(2) needs a descriptor."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     reply = client.getlock(client.walk_to(b"fred"), LOCK_TYPE_WRLCK, expect=allowed.WRONG_STATE | {OK})
@@ -365,8 +366,8 @@ def test_getlock_of_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-LOCK-021", covers=[Tgetlock], severity="linux")
 def test_getlock_of_a_free_file(wire: Wire) -> None:
-    """Tgetlock as Linux sends it, of LOCK_TYPE_UNLCK, answers UNLCK where nothing is in the way.  Source: Linux
-    v9fs_file_getlock sets that type whatever the program asked, and takes the answer for the program's."""
+    """Tgetlock as Linux sends it, with LOCK_TYPE_UNLCK, answers UNLCK if no lock conflicts.  Source: Linux
+    v9fs_file_getlock sets that type whatever the program asked, and passes the answer to the program."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     _type("Tgetlock of what nobody has locked", client.getlock(_open(client)).locktype, LOCK_TYPE_UNLCK)
@@ -374,7 +375,7 @@ def test_getlock_of_a_free_file(wire: Wire) -> None:
 
 @case("WIRE-LOCK-022", covers=[Tgetlock])
 def test_getlock_of_a_held_lock(wire: Wire) -> None:
-    """Where another client's lock is in the way Tgetlock of a write lock does not answer UNLCK, and takes no lock.
+    """If another client's lock conflicts, Tgetlock of a write lock does not answer UNLCK, and takes no lock.
     Source: chaos/diod protocol.md, getlock, "has semantics similar to Linux fcntl(F_GETLK)"."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
@@ -388,9 +389,10 @@ def test_getlock_of_a_held_lock(wire: Wire) -> None:
 
 @case("WIRE-LOCK-032", covers=[Tgetlock], severity="varies")
 def test_getlock_of_a_held_lock_as_linux_asks(wire: Wire) -> None:
-    """A write lock of another client is named to Linux too, which asks of LOCK_TYPE_UNLCK; once it was given up, UNLCK.
-    Source: Linux v9fs_file_getlock, where F_GETLK says "unlocked" unless the server names a lock; a server that takes
-    the type at its word has nothing to name."""
+    """Tgetlock with LOCK_TYPE_UNLCK, as Linux sends it, reports another client's write lock, and UNLCK once that is
+    released.
+    Source: Linux v9fs_file_getlock, where F_GETLK says "unlocked" unless the server reports a lock; a server that takes
+    the type literally has nothing to report."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
     held = two.getlock(second, **SECOND).locktype
@@ -429,8 +431,8 @@ def test_bytes_beside_a_lock_can_be_locked(wire: Wire) -> None:
 
 @case("WIRE-LOCK-036", covers=[Tgetlock])
 def test_getlock_of_the_bytes_beside_a_lock(wire: Wire) -> None:
-    """To Tgetlock the bytes right before and right after another client's write lock are free; its first and last are
-    not.  Source: fcntl(2), l_start and l_len; chaos/diod protocol.md, getlock."""
+    """Tgetlock reports the bytes right before and right after another client's write lock as free; its first and last
+    as locked.  Source: fcntl(2), l_start and l_len; chaos/diod protocol.md, getlock."""
     one, first, two, second = _two(wire)
     _take(one, first, LOCK_TYPE_WRLCK, 10, 20, **FIRST)
     beside = ((0, 10), (30, 10), (30, 0))
@@ -447,7 +449,7 @@ def _bytes(start: int, length: int) -> str:
 
 @case("WIRE-LOCK-023", covers=[Tgetlock], severity="varies")
 def test_getlock_names_the_holder(wire: Wire) -> None:
-    """Tgetlock names range, process and client of the lock in the way.  Source: chaos/diod protocol.md, getlock;
+    """Tgetlock reports range, process and client of the conflicting lock.  Source: chaos/diod protocol.md, getlock;
     servers that keep locks in the host's kernel know the process only."""
     one, first, two, second = _two(wire)
     _take(one, first, LOCK_TYPE_WRLCK, 10, 20, proc_id=4711, client_id=ONE)
@@ -462,7 +464,7 @@ def test_getlock_names_the_holder(wire: Wire) -> None:
 
 @case("WIRE-LOCK-034", covers=[Tgetlock])
 def test_getlock_of_a_read_lock_in_the_way(wire: Wire) -> None:
-    """A read lock of another client is in the way of a write lock, and not of a read lock.  Source: chaos/diod
+    """A read lock of another client conflicts with a write lock, but not with a read lock.  Source: chaos/diod
     protocol.md, getlock, "has semantics similar to Linux fcntl(F_GETLK)"; fcntl(2) F_RDLCK."""
     one, first, two, second = _two(wire)
     _take(one, first, LOCK_TYPE_RDLCK, **FIRST)
@@ -487,8 +489,8 @@ def test_getlock_of_a_type_without_a_meaning(wire: Wire) -> None:
 @pytest.mark.parametrize("length", [0, 1, 4096, 60000])
 @case("WIRE-LOCK-025", covers=[Tlock], severity="linux")
 def test_client_ids_of_any_length(wire: Wire, length: int) -> None:
-    """A client id may be empty or long; what cannot be kept is refused, and two that differ in their last byte are two
-    clients.  Source: chaos/diod protocol.md, client_id[s]; Linux sends utsname's nodename."""
+    """A client id may be empty or long. One that the server cannot store is refused; two that differ in their last byte
+    are two clients.  Source: chaos/diod protocol.md, client_id[s]; Linux sends utsname's nodename."""
     one, first, two, second = _two(wire)
     base = b"c" * max(length - 1, 0)
     errnos = allowed.NAME_TOO_LONG | allowed.FULL | {OK, EINVAL}
@@ -503,7 +505,7 @@ def test_client_ids_of_any_length(wire: Wire, length: int) -> None:
 @case("WIRE-LOCK-026", covers=[Tlock])
 def test_many_locks_cost_little(wire: Wire) -> None:
     """A thousand locks on separate bytes are granted, or refused as too many, and do not make the server grow by
-    megabytes.  Source: fcntl(2) ENOLCK; what a guest can drive has a limit."""
+    megabytes.  Source: fcntl(2) ENOLCK; what a guest can allocate needs a limit."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     fid = _open(client)
@@ -520,8 +522,8 @@ def test_many_locks_cost_little(wire: Wire) -> None:
 
 @case("WIRE-LOCK-027", covers=[Tlock, Tgetlock], severity="linux")
 def test_client_id_is_any_text(wire: Wire) -> None:
-    """A client id is the guest's own name, which need not be one that this host can look up.  Source: Linux
-    v9fs_file_do_lock sends utsname()->nodename; nfs-ganesha answers EINVAL to what gethostbyname(3) does not know."""
+    """A client id is the guest's own name, which the host need not be able to resolve.  Source: Linux v9fs_file_do_lock
+    sends utsname()->nodename; nfs-ganesha answers EINVAL to a name that gethostbyname(3) cannot resolve."""
     client = wire.client
     wire.host.file(b"fred", bytes(100))
     fid = _open(client)
@@ -533,8 +535,8 @@ def test_client_id_is_any_text(wire: Wire) -> None:
 
 @case("WIRE-LOCK-028", covers=[Tlock], severity="linux")
 def test_processes_of_two_clients_are_two(wire: Wire) -> None:
-    """Two clients whose processes have the same number are two owners.  Source: chaos/diod protocol.md, lock: "proc_id
-    and client_id ... uniquely identify the lock owner"; two guests number their processes alike."""
+    """Processes of two clients with the same number are two owners.  Source: chaos/diod protocol.md, lock: "proc_id and
+    client_id ... uniquely identify the lock owner"; two guests number their processes alike."""
     one, first, two, second = _two(wire)
     _locks("the first Tlock", LOCK_SUCCESS, one, first, client_id=ONE, proc_id=7)
     what = "Tlock of a process with the same number in another client"
@@ -543,10 +545,9 @@ def test_processes_of_two_clients_are_two(wire: Wire) -> None:
 
 @case("WIRE-LOCK-029", covers=[Tlock], severity="linux")
 def test_unlock_by_another_process_through_the_fid(wire: Wire) -> None:
-    """A lock on the whole file is released by an unlock of the whole file, with LOCK_FLAGS_BLOCK, through the fid that
-    took it, whichever process asks.  Source: flock(2) by a child that inherited the descriptor; Linux sends flock(2) as
-    Tlock under the number of the process that calls (v9fs_file_flock_dotl), LOCK_UN with LOCK_FLAGS_BLOCK; LTP
-    flock03."""
+    """An unlock of the whole file with LOCK_FLAGS_BLOCK, through the fid that took the lock, releases it, whichever
+    process asks.  Source: flock(2) by a child that inherited the descriptor; Linux sends flock(2) as Tlock with the
+    number of the calling process (v9fs_file_flock_dotl), LOCK_UN with LOCK_FLAGS_BLOCK; LTP flock03."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
     _excludes(two, second, **SECOND)
@@ -557,10 +558,10 @@ def test_unlock_by_another_process_through_the_fid(wire: Wire) -> None:
 
 @case("WIRE-LOCK-030", covers=[Tlock], severity="linux")
 def test_what_a_closing_process_sends_releases_no_other_lock(wire: Wire) -> None:
-    """An unlock of the whole file without LOCK_FLAGS_BLOCK leaves what another process locked through the same fid.
+    """An unlock of the whole file without LOCK_FLAGS_BLOCK keeps the locks of other processes through the same fid.
     Source: POSIX fcntl, record locks belong to the process; Linux sends this for each process that closes a descriptor
-    of the file while somebody holds a lock (locks_remove_posix), such as every command that a process with a lock
-    starts."""
+    of the file while somebody holds a lock (locks_remove_posix), such as every command started by a process that holds
+    a lock."""
     one, first, two, second = _two(wire)
     _take(one, first, **FIRST)
     one.lock(first, LOCK_TYPE_UNLCK, client_id=ONE, proc_id=12)

@@ -1,7 +1,7 @@
 """Family `many_open`: more files open at once than a server's process may have descriptors.
 
-What is at stake: a share on which many programs work. A server closes files behind its fids then, and opens them again
-when they are used: as the same file, at the same place, in the same mode, and never one whose name is gone.
+What is at stake: a share with many programs. A server then closes files behind its fids and reopens them on use: it
+must be the same file, at the same position, in the same mode, and never a file whose name is gone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _name(number: int) -> bytes:
 
 
 def _open_all(client: Session, names: Sequence[bytes], flags: int) -> list[tuple[bytes, int]]:
-    """Fids that are open on those names, in order, until the server has no descriptor left for one."""
+    """Fids opened on those names, in order, until the server has no descriptor left."""
     opened: list[tuple[bytes, int]] = []
     for begun in range(0, len(names), _TOGETHER):
         part = [(name, client.fid()) for name in names[begun : begun + _TOGETHER]]
@@ -63,8 +63,8 @@ def _clunk(client: Client, fids: Sequence[int]) -> None:
 
 @case("WIRE-MANY-OPEN-001", covers=[Tlopen, Tread, Twrite], seconds=120)
 def test_each_fid_stays_open_on_its_file(wire: Wire) -> None:
-    """However many fids are open, each reads and writes its own file, in the mode it was opened with.  Source:
-    intro(5), a fid stands for a file; open(5); QEMU v9fs_reclaim_fd, which closes files behind fids that are open."""
+    """However many fids are open, each reads and writes its own file, in its own mode.  Source: intro(5), a fid stands
+    for a file; open(5); QEMU v9fs_reclaim_fd, which closes files behind fids that are open."""
     client = wire.client
     _make(wire)
     opened = _many(wire)
@@ -116,9 +116,9 @@ GONE: dict[str, Callable[[Wire, bytes], None]] = {
 @pytest.mark.parametrize("how", GONE)
 @case("WIRE-MANY-OPEN-002", covers=[Tlopen, Tread, Twrite], seconds=120)
 def test_a_file_without_its_name_stays_open(wire: Wire, how: str) -> None:
-    """A fid that is open on a file whose name is gone, or is another file's, keeps that file however many others are
-    opened.  Source: unlink(2), rename(2): the file lives as long as it is open; intro(5); QEMU
-    v9fs_mark_fids_unreclaim, diod and every server that opens files again by name."""
+    """A fid open on a file whose name is gone, or now another file's, keeps that file however many others are opened.
+    Source: unlink(2), rename(2): the file lives as long as it is open; intro(5); QEMU v9fs_mark_fids_unreclaim, diod
+    and every server that opens files again by name."""
     client, host = wire.client, wire.host
     _make(wire)
     held = [host.file(b"held-%d" % number, b"content of %d" % number) for number in range(8)]
@@ -136,8 +136,8 @@ def test_a_file_without_its_name_stays_open(wire: Wire, how: str) -> None:
 
 @case("WIRE-MANY-OPEN-003", covers=[Tlopen, Treaddir], seconds=120)
 def test_a_listing_goes_on(wire: Wire) -> None:
-    """A listing that has begun goes on where it was, however many files are opened meanwhile: each name once.  Source:
-    readdir(3p); chaos/diod protocol.md, readdir; QEMU v9fs_reclaim_fd closes directories, too."""
+    """A listing in progress continues where it was, however many files are opened meanwhile: each name comes once.
+    Source: readdir(3p); chaos/diod protocol.md, readdir; QEMU v9fs_reclaim_fd closes directories, too."""
     client, host = wire.client, wire.host
     _make(wire)
     host.directory(b"dir")
@@ -148,7 +148,7 @@ def test_a_listing_goes_on(wire: Wire) -> None:
     opened = _many(wire, O_RDONLY)
     for fid, entries in zip(fids, begun, strict=True):
         found = [entry.name for entry in entries]
-        while entries and len(found) < 1000:  # one that begins again and again ends here
+        while entries and len(found) < 1000:  # ends a listing that starts over each time
             entries = list(decode_dirents(client.readdir(fid, entries[-1].offset, 1000).data))
             found += [entry.name for entry in entries]
         seen = sorted(name for name in found if name not in (b".", b".."))
@@ -158,8 +158,8 @@ def test_a_listing_goes_on(wire: Wire) -> None:
 
 @case("WIRE-MANY-OPEN-004", covers=[Tlopen], severity="varies", seconds=120)
 def test_eleven_hundred_open_files(wire: Wire) -> None:
-    """Eleven hundred files can be open at once.  Source: open(2) ENFILE: a server may have a limit, and a guest's own
-    kernel has none so low; QEMU v9fs_reclaim_fd keeps below that of its process."""
+    """Eleven hundred files can be open at once.  Source: open(2) ENFILE: a server may have a limit, but a guest's own
+    kernel has none so low; QEMU v9fs_reclaim_fd stays below that of its process."""
     _make(wire)
     opened = _many(wire, O_RDONLY)
     equal("fids that could be opened", len(opened), OPEN, code="value")

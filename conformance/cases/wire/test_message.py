@@ -1,8 +1,8 @@
 """Family `message`: which messages a server implements.
 
-What is at stake: a message that is not there takes a whole family of system calls from every guest. It is said once,
-here; the cases that need it are then undrivable, or unsupported where the target declares it as unsupported. Whether a
-message is there was found before the first case (`conformance.raw.health`).
+What is at stake: without one message no guest has a whole family of system calls. It is reported once, here; the cases
+that need it are then undrivable, or unsupported if the target declares that. `conformance.raw.health` finds out before
+the first case which messages are implemented.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ ALONE = [name for name in PROBES if name not in EITHER]
 @pytest.mark.parametrize("name", ALONE)
 @case("WIRE-MESSAGE-001", severity="linux")
 def test_message_is_implemented(wire: Wire, name: str) -> None:
-    """The message is implemented: it is not answered with EOPNOTSUPP, ENOSYS or ENOTSUPP, nor treated as one of an
-    unknown type.  Source: chaos/diod protocol.md; Linux sends it and falls back on no other (net/9p/client.c)."""
+    """The message is implemented: it is not answered with EOPNOTSUPP, ENOSYS or ENOTSUPP, nor treated as an unknown
+    type.  Source: chaos/diod protocol.md; Linux sends it and has no fallback (net/9p/client.c)."""
     wire.judge_message(name)
 
 
 @pytest.mark.parametrize("what", PAIRS)
 @case("WIRE-MESSAGE-002", severity="linux")
 def test_one_of_two_messages_is_implemented(wire: Wire, what: str) -> None:
-    """Files can be renamed, and removed: by the newer message or by the one that Linux falls back on.  Source: Linux
-    fs/9p/vfs_inode.c, v9fs_vfs_rename and v9fs_remove, which fall back on EOPNOTSUPP."""
+    """Files can be renamed and removed, by the newer message or by the one to which Linux falls back.  Source: Linux
+    fs/9p/vfs_inode.c, v9fs_vfs_rename and v9fs_remove, which fall back after EOPNOTSUPP."""
     newer, older = PAIRS[what]
     if newer in wire.missing:
         wire.judge_message(older)

@@ -1,7 +1,7 @@
-"""Family `moved`: fids, `..` and cookies after the tree has changed under them.
+"""Family `moved`: fids, `..` and readdir offsets after the tree has changed.
 
-What is at stake: a guest that works in a directory while it is moved, by itself or by the host: make(1) in a tree that
-is renamed, `rm -r` beside it. A server that keeps paths must update every one of them.
+What is at stake: a guest works in a directory while the guest or the host moves it: make(1) in a tree that is renamed,
+`rm -r` beside it. A server that keeps paths must update every one of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from protocol.messages import Tgetattr, Tlopen, Treaddir, Trenameat, Twalk
 
 @case("WIRE-MOVED-001", covers=[Twalk, Trenameat], severity="linux")
 def test_dotdot_of_a_moved_directory(wire: Wire) -> None:
-    """`..` of a directory that a client has moved leads to where it is now, not to where it was.  Source: walk(5), "..
+    """`..` of a directory that a client has moved leads to its new parent, not to the old one.  Source: walk(5), "..
     means the parent directory"; rename(2)."""
     fid = _in_old(wire)
     client = wire.client
@@ -27,15 +27,15 @@ def test_dotdot_of_a_moved_directory(wire: Wire) -> None:
 
 @case("WIRE-MOVED-006", covers=[Twalk], severity="varies")
 def test_dotdot_of_a_directory_that_the_host_moved(wire: Wire) -> None:
-    """`..` of a directory that the host has moved leads to where it is now.  Source: walk(5); rename(2); servers that
-    keep paths (QEMU, diod) look where it was."""
+    """`..` of a directory that the host has moved leads to its new parent.  Source: walk(5); rename(2); servers that
+    keep paths (QEMU, diod) use the old one."""
     fid = _in_old(wire)
     wire.host.rename(b"old/dir", b"new/dir")
     _above_is_new(wire, fid)
 
 
 def _in_old(wire: Wire) -> int:
-    """A fid of old/dir, beside which there is new."""
+    """A fid of old/dir, with a directory new beside old."""
     for name in (b"old", b"old/dir", b"new"):
         wire.host.directory(name)
     return wire.client.walk_to(b"old", b"dir")
@@ -49,8 +49,8 @@ def _above_is_new(wire: Wire, fid: int) -> None:
 
 @case("WIRE-MOVED-002", covers=[Trenameat, Tgetattr, Tlopen], severity="linux")
 def test_fids_below_a_moved_directory(wire: Wire) -> None:
-    """Fids of what lies in a directory that another request moves are those of the same files: open ones, those of
-    directories and those that were only walked to.  Source: intro(5), a fid stands for a file; rename(2)."""
+    """When another request moves a directory, fids of files below it still stand for the same files: open fids, fids of
+    directories and fids that were only walked to.  Source: intro(5), a fid stands for a file; rename(2)."""
     client, host = wire.client, wire.host
     for name in (b"old", b"old/dir"):
         host.directory(name)
@@ -72,8 +72,8 @@ def test_fids_below_a_moved_directory(wire: Wire) -> None:
 
 @case("WIRE-MOVED-003", covers=[Twalk], severity="linux")
 def test_file_that_the_host_replaced(wire: Wire) -> None:
-    """Where the host puts another file under a name, a new walk leads to that one, and an open fid keeps the old.
-    Source: rename(2), which replaces atomically: so do editors and package managers; walk(5)."""
+    """When the host puts another file under a name, a new walk leads to that file, and an open fid keeps the old one.
+    Source: rename(2), which replaces atomically, as editors and package managers do; walk(5)."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"old")
     before = client.open(b"fred")
@@ -88,7 +88,7 @@ def test_file_that_the_host_replaced(wire: Wire) -> None:
 
 @case("WIRE-MOVED-004", covers=[Treaddir], severity="varies")
 def test_cookie_of_another_fid(wire: Wire) -> None:
-    """An offset that one fid was given serves another fid of the same directory.  Source: chaos/diod protocol.md,
+    """An offset that one fid returned works on another fid of the same directory.  Source: chaos/diod protocol.md,
     readdir: offsets are opaque; NFS servers that export a share depend on it (nfsd seeks by cookie)."""
     client, host = wire.client, wire.host
     host.directory(b"dir")
@@ -104,9 +104,9 @@ def test_cookie_of_another_fid(wire: Wire) -> None:
 
 @case("WIRE-MOVED-005", covers=[Treaddir], severity="varies")
 def test_number_of_what_is_above_the_export(wire: Wire) -> None:
-    """The entry `..` of the export's root has the number of the root itself, which is its own parent: what lies above
-    is the host's.  Source: attach(5), walk(5), ".. in the root is the root"; QEMU's v9fs_do_readdir hands on the number
-    that the host's directory has."""
+    """The entry `..` of the export's root has the number of the root itself, which is its own parent: the directory
+    above belongs to the host.  Source: attach(5), walk(5), ".. in the root is the root"; QEMU's v9fs_do_readdir passes
+    on the number of the host's directory."""
     client = wire.client
     top = wire.attach(client)
     above = client.walk(top, client.fid(), b"..").wqids[-1]

@@ -1,7 +1,7 @@
 """Family `node`: Tmknod.
 
-What is at stake: fifos, sockets and device nodes on a share are the guest's to use and the host's never to open.
-QEMU's fix for CVE-2023-2861 broke making them at all.
+What is at stake: the guest uses fifos, sockets and device nodes on a share; the host must never open them. QEMU's fix
+for CVE-2023-2861 broke their creation altogether.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @case("WIRE-NODE-001", covers=[Tmknod], severity="linux")
 def test_every_kind(wire: Wire, kind: str) -> None:
-    """Tmknod makes fifos, sockets, devices and regular files, with the type, mode and device number that were asked
-    for; its qid is that of a file.  Source: mknod(2); chaos/diod protocol.md, mknod; QEMU 7.2 answers ENXIO and removes
-    the node again."""
+    """Tmknod makes fifos, sockets, devices and regular files, with the requested type, mode and device number; the qid
+    is that of a file.  Source: mknod(2); chaos/diod protocol.md, mknod; QEMU 7.2 answers ENXIO and removes the node
+    again."""
     client = wire.client
     type_, major, minor = KINDS[kind]
     qid = client.mknod(client.root, b"node", type_ | 0o640, major, minor).qid
@@ -52,8 +52,8 @@ def test_every_kind(wire: Wire, kind: str) -> None:
 @pytest.mark.parametrize("mode", [0o000, 0o666, 0o777, 0o4755])
 @case("WIRE-NODE-002", covers=[Tmknod], severity="linux")
 def test_mode_as_asked(wire: Wire, mode: int) -> None:
-    """A node's permission bits are the ones that were asked for, the server's umask set aside.  Source: mknod(2); v9fs
-    has applied the guest's umask already."""
+    """A node has the requested permission bits, regardless of the server's umask.  Source: mknod(2); v9fs has applied
+    the guest's umask already."""
     client = wire.client
     client.mknod(client.root, b"node", stat.S_IFIFO | mode)
     shared.mode_is(wire, b"node", mode)
@@ -61,7 +61,7 @@ def test_mode_as_asked(wire: Wire, mode: int) -> None:
 
 @case("WIRE-NODE-003", covers=[Tmknod], severity="linux")
 def test_group_as_asked(wire: Wire) -> None:
-    """A new node belongs to the group that was asked for.  Source: chaos/diod protocol.md, mknod, gid."""
+    """A new node belongs to the requested group.  Source: chaos/diod protocol.md, mknod, gid."""
     client = wire.client
     client.mknod(client.root, b"node", stat.S_IFIFO | 0o644, gid=4711)
     shared.group_is(wire, b"node", 4711)
@@ -141,8 +141,8 @@ def test_mknod_long_name(wire: Wire) -> None:
 
 @case("WIRE-NODE-013", covers=[Tmknod])
 def test_making_a_node_opens_nothing(wire: Wire) -> None:
-    """Making fifos, one after the other, answers each at once, with success or not: none is opened to set its mode or
-    owner.  Source: mknod(2); a server that opens what it has made hangs on a fifo."""
+    """Requests to make fifos are each answered at once, whether they succeed or not: no fifo is opened to set its mode
+    or owner.  Source: mknod(2); a server that opens what it has made hangs on a fifo."""
     client = wire.client
     for number in range(20):
         pending = client.mknod.send(client.root, b"fifo-%d" % number, stat.S_IFIFO | 0o644, gid=4711)

@@ -1,7 +1,7 @@
 """Family `open`: Tlopen and Tlcreate.
 
-What is at stake: an open that takes the wrong flags loses data or opens what may not be opened; a create with
-the wrong mode, group or name leaves files that their owner cannot use, or that stand outside the export.
+What is at stake: an open with the wrong flags loses data or opens a file that may not be opened; a create with the
+wrong mode, group or name leaves files that their owner cannot use, or files outside the export.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ HARMLESS = {
 
 @case("WIRE-OPEN-001", covers=[Tlopen])
 def test_open_answers_with_the_qid(wire: Wire) -> None:
-    """Tlopen answers with the qid of what was opened, the same as Tgetattr's.  Source: open(5); chaos/diod
-    protocol.md, lopen."""
+    """Tlopen answers with the qid of the opened file, the same as Tgetattr's.  Source: open(5); chaos/diod protocol.md,
+    lopen."""
     client, host = wire.client, wire.host
     for name, kind in ((host.file(b"file"), 0), (host.directory(b"dir"), QTDIR)):
         fid = client.walk_to(name)
@@ -74,9 +74,9 @@ def test_open_answers_with_the_qid(wire: Wire) -> None:
 
 @case("WIRE-OPEN-002", covers=[Tlopen], severity="varies")
 def test_iounit_fits_msize(wire: Wire) -> None:
-    """iounit is 0, or what one message can carry.  Source: open(5), "the maximum number of bytes that are guaranteed
-    to be read from or written to the file without breaking the I/O transfer into multiple messages"; crosvm gives
-    st_blksize whatever msize is, and Linux cuts it to size (p9_client_read_once)."""
+    """iounit is 0, or fits one message.  Source: open(5), "the maximum number of bytes that are guaranteed to be read
+    from or written to the file without breaking the I/O transfer into multiple messages"; crosvm gives st_blksize
+    whatever msize is, and Linux lowers it (p9_client_read_once)."""
     wire.host.file(b"fred", bytes(100))
     client = wire.session(4096)
     fid = client.walk_to(b"fred")
@@ -86,8 +86,8 @@ def test_iounit_fits_msize(wire: Wire) -> None:
 
 @case("WIRE-OPEN-003", covers=[Tlopen])
 def test_access_mode_is_kept(wire: Wire) -> None:
-    """What was opened for reading cannot be written, what was opened for writing cannot be read, and read-write is
-    both.  Source: open(5); open(2) O_ACCMODE; read(2), write(2) EBADF."""
+    """A fid opened for reading cannot write, one opened for writing cannot read, and one opened for both can do both.
+    Source: open(5); open(2) O_ACCMODE; read(2), write(2) EBADF."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
     reading = client.open(b"fred", flags=O_RDONLY)
@@ -116,7 +116,7 @@ def test_truncating(wire: Wire) -> None:
 @case("WIRE-OPEN-005", covers=[Tlopen], severity="varies")
 def test_appending(wire: Wire) -> None:
     """With APPEND a write goes to the end of the file whatever its offset.  Source: pwrite(2), BUGS: Linux appends;
-    v9fs sends the right offset by itself, so that servers may leave the flag out."""
+    v9fs sends the right offset itself, so servers may ignore the flag."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
     fid = client.open(b"fred", flags=O_WRONLY | O_APPEND)
@@ -127,9 +127,9 @@ def test_appending(wire: Wire) -> None:
 @pytest.mark.parametrize("flag", sorted(HARMLESS))
 @case("WIRE-OPEN-006", covers=[Tlopen], severity="linux")
 def test_flags_that_a_guest_sends(wire: Wire, flag: str) -> None:
-    """Tlopen of an existing regular file takes every flag that Linux passes on, and the file then reads as without
-    it.  Source: Linux v9fs_open_to_dotl_flags; v9fs_vfs_atomic_open_dotl sends CREAT to lopen for a file that is
-    there."""
+    """Tlopen of an existing regular file accepts every flag that Linux passes on, and the file then reads as without
+    it.  Source: Linux v9fs_open_to_dotl_flags; v9fs_vfs_atomic_open_dotl sends CREAT with Tlopen for an existing file.
+    """
     client = wire.client
     wire.host.file(b"fred", b"abc")
     fid = client.open(b"fred", flags=O_RDONLY | HARMLESS[flag])
@@ -150,8 +150,8 @@ def test_directory_flag(wire: Wire) -> None:
 @pytest.mark.parametrize("flags", [O_WRONLY, O_RDWR, O_WRONLY | O_TRUNC])
 @case("WIRE-OPEN-008", covers=[Tlopen])
 def test_directory_for_writing(wire: Wire, flags: int) -> None:
-    """A directory cannot be opened for writing.  Source: open(2) EISDIR; open(5); EINVAL: QEMU opens directories by
-    opendir and looks at no flags."""
+    """A directory cannot be opened for writing.  Source: open(2) EISDIR; open(5); EINVAL: QEMU opens directories with
+    opendir and ignores the flags."""
     client = wire.client
     wire.host.directory(b"dir")
     fid = client.walk_to(b"dir")
@@ -165,8 +165,8 @@ def test_directory_for_writing(wire: Wire, flags: int) -> None:
 @pytest.mark.parametrize("flags", [3, 0x80000000, 0xFFFFFFFF & ~(O_TRUNC | O_EXCL)], ids=shared.label)
 @case("WIRE-OPEN-009", covers=[Tlopen])
 def test_flags_without_a_meaning(wire: Wire, flags: int) -> None:
-    """Flags that mean nothing are ignored or refused; the file stays what it was.  Source: open(2); Linux sends only
-    what v9fs_open_to_dotl_flags knows."""
+    """Meaningless flags are ignored or refused; the file does not change.  Source: open(2); Linux sends only what
+    v9fs_open_to_dotl_flags knows."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
     client.lopen.send(client.walk_to(b"fred"), flags).wait()
@@ -177,8 +177,8 @@ def test_flags_without_a_meaning(wire: Wire, flags: int) -> None:
 @pytest.mark.parametrize("target", [b"fred", b"dir", b"nowhere"], ids=["file", "directory", "nothing"])
 @case("WIRE-OPEN-010", covers=[Tlopen])
 def test_symbolic_link(wire: Wire, target: bytes) -> None:
-    """A fid that stands for a symbolic link is not opened as what the link points to.  Source: CVE-2016-9602: a
-    symbolic link is the client's to resolve; open(2) with O_NOFOLLOW, ELOOP."""
+    """Tlopen of a symbolic link does not open the link's target.  Source: CVE-2016-9602: the client resolves symbolic
+    links; open(2) with O_NOFOLLOW, ELOOP."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     host.directory(b"dir")
@@ -194,7 +194,7 @@ def test_symbolic_link(wire: Wire, target: bytes) -> None:
 
 @case("WIRE-OPEN-011", covers=[Tlopen])
 def test_open_twice(wire: Wire) -> None:
-    """A fid that is open cannot be opened again; it stays open as it was.  Source: open(5), "the fid ... must not be
+    """A fid that is open cannot be opened again, and stays open unchanged.  Source: open(5), "the fid ... must not be
     open"; QEMU v9fs_open EINVAL."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
@@ -213,8 +213,8 @@ def test_lopen_of_dead_fid(wire: Wire, which: str) -> None:
 @pytest.mark.parametrize("flags", [O_RDONLY, O_WRONLY, O_RDWR, O_RDONLY | O_NONBLOCK])
 @case("WIRE-OPEN-013", covers=[Tlopen])
 def test_fifo_is_not_opened(wire: Wire, flags: int) -> None:
-    """Tlopen of a host's fifo is refused at once; nothing waits for a peer.  Source: Linux guests open special files
-    themselves and never send Tlopen for them (init_special_inode); QEMU since CVE-2023-2861 ENXIO."""
+    """Tlopen of a fifo of the host is refused at once, without waiting for a peer.  Source: Linux guests open special
+    files themselves and never send Tlopen for them (init_special_inode); QEMU since CVE-2023-2861 ENXIO."""
     wire.host.fifo(b"fifo")
     client = wire.client
     wire.prompt(client.lopen.send(client.walk_to(b"fifo"), flags), allowed.NOT_OPENED)
@@ -224,8 +224,8 @@ def test_fifo_is_not_opened(wire: Wire, flags: int) -> None:
 @pytest.mark.parametrize("kind", ["char", "block", "socket"])
 @case("WIRE-OPEN-014", covers=[Tlopen])
 def test_device_is_not_opened(wire: Wire, kind: str) -> None:
-    """Tlopen of a host's device node or socket is refused, and no byte of the device comes.  Source: CVE-2023-2861
-    (QEMU), kvmtool 4d2c017; the guest has devices of its own for the same numbers."""
+    """Tlopen of a device node or socket of the host is refused, and no byte of the device is read.  Source:
+    CVE-2023-2861 (QEMU), kvmtool 4d2c017; the guest has its own devices for the same numbers."""
     client, host = wire.client, wire.host
     if kind == "socket":
         host.socket(b"node")
@@ -241,8 +241,8 @@ def test_device_is_not_opened(wire: Wire, kind: str) -> None:
 
 @case("WIRE-OPEN-015", covers=[Tlcreate], severity="linux")
 def test_open_file_outlives_its_name(wire: Wire) -> None:
-    """A file that was opened and then unlinked still reads and writes.  Source: unlink(2); apt, dnf and iperf3 do so
-    (GitLab qemu#103, LP#1336794; ml 2020-07..09 open-unlink-f*syscall series; diod#19)."""
+    """A file that was opened and then unlinked can still be read and written.  Source: unlink(2); apt, dnf and iperf3
+    do so (GitLab qemu#103, LP#1336794; ml 2020-07..09 open-unlink-f*syscall series; diod#19)."""
     client = wire.client
     fid = client.create(b"fred", b"abc")
     client.unlink(b"fred")
@@ -264,8 +264,8 @@ def test_unlinked_open_file_can_be_truncated(wire: Wire) -> None:
 
 @case("WIRE-OPEN-017", covers=[Tlopen])
 def test_file_that_went_away(wire: Wire) -> None:
-    """Tlopen of a fid whose file the host has removed is refused, or opens the file that the fid stood for; it does not
-    open another.  Source: open(2) ENOENT; ESTALE as NFS has it."""
+    """Tlopen of a fid whose file the host has removed is refused, or opens the file that the fid stood for, but no
+    other.  Source: open(2) ENOENT; ESTALE as in NFS."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     fid = client.walk_to(b"fred")
@@ -292,9 +292,9 @@ def test_two_opens_are_independent(wire: Wire) -> None:
 @pytest.mark.parametrize("msize", [4096, 8192, 10000, 65536])
 @case("WIRE-OPEN-053", covers=[Tlopen, Tlcreate])
 def test_iounit_at_any_msize(wire: Wire, msize: int) -> None:
-    """iounit fits any msize that is agreed to: a client sends so many bytes in one Twrite.  Source: open(5), "the
-    maximum number of bytes that are guaranteed to be read from or written to the file without breaking the I/O transfer
-    into multiple 9P messages"; Linux p9_client_write uses it where it is not 0."""
+    """iounit fits any negotiated msize: a client sends that many bytes in one Twrite.  Source: open(5), "the maximum
+    number of bytes that are guaranteed to be read from or written to the file without breaking the I/O transfer into
+    multiple 9P messages"; Linux p9_client_write uses it where it is not 0."""
     client = wire.session(msize)
     wire.host.file(b"fred")
     between("iounit in Rlopen", client.lopen(client.walk_to(b"fred")).iounit, 0, client.msize - 24)
@@ -315,9 +315,8 @@ def test_no_access_mode(wire: Wire) -> None:
 
 @case("WIRE-OPEN-055", covers=[Tlopen], severity="varies")
 def test_append_goes_to_the_end(wire: Wire) -> None:
-    """A file opened with APPEND takes what is written at its end, though the host has made it longer since the client
-    last looked.  Source: open(2) O_APPEND; QEMU and diod hand the flag on, and pwrite(2) appends then, whatever the
-    offset ("BUGS")."""
+    """A write with APPEND goes to the end of the file even if the host has extended the file meanwhile.  Source:
+    open(2) O_APPEND; QEMU and diod pass the flag on, and pwrite(2) then appends, whatever the offset ("BUGS")."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"one,")
     fid = client.open(b"fred", flags=O_RDWR | O_APPEND)
@@ -350,14 +349,14 @@ def test_create(wire: Wire) -> None:
 @pytest.mark.parametrize("mode", [0o000, 0o400, 0o600, 0o644, 0o666, 0o755, 0o777])
 @case("WIRE-OPEN-031", covers=[Tlcreate], severity="linux")
 def test_mode_as_asked(wire: Wire, mode: int) -> None:
-    """A new file's permission bits are the ones that were asked for: the guest's umask has been applied already, the
-    server's must not be.  Source: chaos/diod protocol.md, "mode contains Linux creat(2) mode bits"; v9fs sends mode
-    & ~umask; QEMU sets its own umask aside."""
+    """A new file has the requested permission bits: the guest's umask has been applied already, the server's must not
+    be.  Source: chaos/diod protocol.md, "mode contains Linux creat(2) mode bits"; v9fs sends mode & ~umask; QEMU sets
+    its own umask aside."""
     client = wire.client
     fid = client.walk_to()
     client.lcreate(fid, b"fred", O_RDWR, mode)
     shared.mode_is(wire, b"fred", mode)
-    # The open itself is not bound by the mode it has just set.
+    # The open itself is not limited by the mode that it has just set.
     equal("count in Rwrite to the new file", client.write(fid, 0, b"abc").count, 3)
 
 
@@ -383,8 +382,8 @@ def test_type_bits_in_the_mode(wire: Wire) -> None:
 
 @case("WIRE-OPEN-034", covers=[Tlcreate], severity="linux")
 def test_group_as_asked(wire: Wire) -> None:
-    """A new file belongs to the group that was asked for.  Source: chaos/diod protocol.md, "gid is the effective gid of
-    the caller"; v9fs_get_fsgid_for_create gives the directory's where that is set-group-id."""
+    """A new file belongs to the requested group.  Source: chaos/diod protocol.md, "gid is the effective gid of the
+    caller"; v9fs_get_fsgid_for_create gives the directory's where that is set-group-id."""
     client = wire.client
     client.lcreate(client.walk_to(), b"fred", O_RDWR, 0o644, 4711)
     shared.group_is(wire, b"fred", 4711)
@@ -393,7 +392,7 @@ def test_group_as_asked(wire: Wire) -> None:
 @case("WIRE-OPEN-035", covers=[Tlcreate])
 def test_exclusive(wire: Wire) -> None:
     """Tlcreate with EXCL of a name that is taken is refused with EEXIST and leaves the file alone.  Source: open(2)
-    O_EXCL; lock files hang on it."""
+    O_EXCL; lock files depend on it."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     client.lcreate(client.walk_to(), b"fred", O_RDWR | O_EXCL, expect=EEXIST)
@@ -404,8 +403,8 @@ def test_exclusive(wire: Wire) -> None:
 
 @case("WIRE-OPEN-049", covers=[Tlcreate])
 def test_exclusive_of_a_link(wire: Wire) -> None:
-    """Tlcreate with EXCL of a name that is a symbolic link to nothing is refused, and what the link points to is not
-    made.  Source: open(2) O_EXCL, "if pathname is a symbolic link, then open() fails regardless"; CVE-2016-9602."""
+    """Tlcreate with EXCL of the name of a dangling symbolic link is refused, and the link's target is not made.
+    Source: open(2) O_EXCL, "if pathname is a symbolic link, then open() fails regardless"; CVE-2016-9602."""
     client, host = wire.client, wire.host
     host.symlink(b"link", b"nowhere")
     client.lcreate(client.walk_to(), b"link", O_RDWR | O_EXCL, expect={EEXIST, ELOOP})
@@ -414,9 +413,9 @@ def test_exclusive_of_a_link(wire: Wire) -> None:
 
 @case("WIRE-OPEN-050", covers=[Tlcreate], severity="varies")
 def test_create_without_the_create_flag(wire: Wire) -> None:
-    """Tlcreate whose flags do not have CREAT makes the file nevertheless: that is what the message is for.  Source:
+    """Tlcreate without the CREAT flag makes the file nevertheless: that is the purpose of the message.  Source:
     chaos/diod protocol.md, lcreate, "creates a regular file"; Linux always sends the flag (v9fs_vfs_atomic_open_dotl),
-    and servers that hand the flags to open(2) need it."""
+    and servers that pass the flags to open(2) need it."""
     client = wire.client
     fid = client.walk_to()
     client.lcreate(fid, b"fred", O_RDWR, exact=True)
@@ -425,8 +424,8 @@ def test_create_without_the_create_flag(wire: Wire) -> None:
 
 @case("WIRE-OPEN-036", covers=[Tlcreate], severity="varies")
 def test_create_of_an_existing_file(wire: Wire) -> None:
-    """Tlcreate without EXCL of a file that is there opens it, its content kept.  Source: open(2) O_CREAT, which QEMU
-    and diod hand on; create(5) wants an error."""
+    """Tlcreate without EXCL of an existing file opens it and keeps its content.  Source: open(2) O_CREAT, which QEMU
+    and diod pass on; create(5) demands an error."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
     fid = client.walk_to()
@@ -436,7 +435,7 @@ def test_create_of_an_existing_file(wire: Wire) -> None:
 
 @case("WIRE-OPEN-037", covers=[Tlcreate])
 def test_create_does_not_empty_by_itself(wire: Wire) -> None:
-    """Tlcreate of a file that is there, without TRUNC, keeps its content whether it opens it or refuses.  Source:
+    """Tlcreate of an existing file without TRUNC keeps its content, whether the server opens it or refuses.  Source:
     open(2); create(5) "error if the file exists"."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
@@ -506,7 +505,7 @@ def test_lcreate_name_that_is_no_text(wire: Wire) -> None:
 
 @case("WIRE-OPEN-046", covers=[Tlcreate])
 def test_failed_create_leaves_the_directory(wire: Wire) -> None:
-    """After a Tlcreate that failed the fid still stands for the directory, unopened.  Source: create(5); error(5)."""
+    """After a failed Tlcreate the fid still stands for the directory, unopened.  Source: create(5); error(5)."""
     client = wire.client
     wire.host.file(b"fred")
     fid = client.walk_to()
@@ -519,8 +518,8 @@ def test_failed_create_leaves_the_directory(wire: Wire) -> None:
 @pytest.mark.parametrize("flags", [O_RDONLY, O_WRONLY])
 @case("WIRE-OPEN-047", covers=[Tlcreate])
 def test_create_keeps_the_access_mode(wire: Wire, flags: int) -> None:
-    """A file created for reading only cannot be written through that fid, and the other way round.  Source: creat(2),
-    open(2) O_ACCMODE."""
+    """A file created for reading only cannot be written through that fid, and vice versa.  Source: creat(2), open(2)
+    O_ACCMODE."""
     client = wire.client
     fid = client.walk_to()
     client.lcreate(fid, b"fred", flags | O_EXCL)
@@ -533,8 +532,8 @@ def test_create_keeps_the_access_mode(wire: Wire, flags: int) -> None:
 
 @case("WIRE-OPEN-048", covers=[Tlcreate])
 def test_create_through_a_dangling_link(wire: Wire) -> None:
-    """Tlcreate of a name that is a symbolic link to nothing does not make what the link points to.  Source: the client
-    resolves links; open(2) O_EXCL, O_NOFOLLOW; CVE-2016-9602."""
+    """Tlcreate of the name of a dangling symbolic link does not make the link's target.  Source: the client resolves
+    links; open(2) O_EXCL, O_NOFOLLOW; CVE-2016-9602."""
     client, host = wire.client, wire.host
     host.symlink(b"link", b"made")
     for flags in (O_RDWR, O_RDWR | O_TRUNC):

@@ -1,7 +1,7 @@
 """Family `rename`: Trenameat, and Trename, which Linux falls back to.
 
-What is at stake: every editor and package manager ends a write with a rename. It must replace at once, refuse
-what would lose data, and leave the fids that stand for what moved where they were: on the file.
+What is at stake: every editor and package manager ends a write with a rename. It must replace atomically, refuse what
+would lose data, and keep the fids of a moved file on that file.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def _move(client: Session, how: str, old: bytes, to: int, new: bytes, expect: ob
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-001")
 def test_in_one_directory(wire: Wire, how: str) -> None:
-    """A file, a directory, a symbolic link and a fifo get another name and are the same inode as before.  Source:
-    rename(2); chaos/diod protocol.md, rename and renameat."""
+    """A file, a directory, a symbolic link and a fifo get another name and keep their inode.  Source: rename(2);
+    chaos/diod protocol.md, rename and renameat."""
     client, host = wire.client, wire.host
     for name in (host.file(b"file", b"abc"), host.directory(b"dir"), host.symlink(b"link", b"x"), host.fifo(b"fifo")):
         inode = host.stat(name).st_ino
@@ -109,24 +109,24 @@ def test_over_an_empty_directory(wire: Wire, how: str) -> None:
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-006")
 def test_onto_itself(wire: Wire, how: str) -> None:
-    """A file that is moved onto itself, or onto another name of itself, stays.  Source: rename(2), "does nothing"."""
+    """A file renamed to itself, or to another name of itself, stays.  Source: rename(2), "does nothing"."""
     client, host = wire.client, wire.host
     host.file(b"one", b"abc")
     host.link(b"one", b"two")
     _move(client, how, b"one", client.root, b"one")
     _move(client, how, b"one", client.root, b"two")
     shared.content(wire, b"two", b"abc")
-    # rename(2) leaves both names; a server that removes the first one has lost no file.
+    # rename(2) leaves both names; a server that removes the first one loses no file.
     equal("names beside the file's own two", host.names() - {b"one", b"two"}, set(), code="names")
 
 
-# --- what does not --------------------------------------------------------------------------------
+# --- what does not move --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-010")
 def test_over_a_full_directory(wire: Wire, how: str) -> None:
-    """A directory is not moved onto one that holds something.  Source: rename(2) ENOTEMPTY or EEXIST."""
+    """A directory is not moved onto one with entries.  Source: rename(2) ENOTEMPTY or EEXIST."""
     client, host = wire.client, wire.host
     host.directory(b"dir")
     host.directory(b"full")
@@ -139,8 +139,8 @@ def test_over_a_full_directory(wire: Wire, how: str) -> None:
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-011")
 def test_file_over_directory_and_back(wire: Wire, how: str) -> None:
-    """A file does not replace a directory, nor a directory a file.  Source: rename(2) EISDIR, ENOTDIR; EEXIST: the name
-    is taken."""
+    """A file does not replace a directory, nor does a directory replace a file.  Source: rename(2) EISDIR, ENOTDIR;
+    EEXIST: the name is taken."""
     client, host = wire.client, wire.host
     host.file(b"file", b"abc")
     host.directory(b"dir")
@@ -165,8 +165,8 @@ def test_directory_into_itself(wire: Wire, how: str) -> None:
 
 @case("WIRE-RENAME-013", covers=[Trenameat])
 def test_name_that_is_not_there(wire: Wire) -> None:
-    """Trenameat of a name that does not exist is refused with ENOENT, and what stands in its way stays.  Source:
-    rename(2) ENOENT."""
+    """Trenameat of a missing name is refused with ENOENT, and a file with the new name stays.  Source: rename(2)
+    ENOENT."""
     client, host = wire.client, wire.host
     host.file(b"old", b"abc")
     client.renameat(client.root, b"ginger", client.root, b"old", expect=ENOENT)
@@ -176,7 +176,7 @@ def test_name_that_is_not_there(wire: Wire) -> None:
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-014")
 def test_into_a_file(wire: Wire, how: str) -> None:
-    """Nothing is moved into what is not a directory.  Source: rename(2) ENOTDIR."""
+    """Nothing is moved into a file that is not a directory.  Source: rename(2) ENOTDIR."""
     client, host = wire.client, wire.host
     host.file(b"one", b"1")
     host.file(b"two", b"2")
@@ -186,7 +186,7 @@ def test_into_a_file(wire: Wire, how: str) -> None:
 
 @case("WIRE-RENAME-015", covers=[Trenameat])
 def test_out_of_a_file(wire: Wire) -> None:
-    """Trenameat out of what is not a directory is refused.  Source: rename(2) ENOTDIR."""
+    """Trenameat out of a file that is not a directory is refused.  Source: rename(2) ENOTDIR."""
     client, host = wire.client, wire.host
     host.file(b"one", b"1")
     client.renameat(client.walk_to(b"one"), b"one", client.root, b"x", expect=allowed.NOT_A_DIRECTORY)
@@ -196,8 +196,8 @@ def test_out_of_a_file(wire: Wire) -> None:
 @pytest.mark.parametrize("which", shared.DEAD)
 @case("WIRE-RENAME-016", covers=[Trenameat])
 def test_renameat_of_dead_fids(wire: Wire, which: str) -> None:
-    """Trenameat with a directory fid that stands for nothing, on either side, is refused.  Source: chaos/diod
-    protocol.md, renameat."""
+    """Trenameat with an unknown directory fid, on either side, is refused.
+    Source: chaos/diod protocol.md, renameat."""
     wire.host.file(b"one")
     shared.dead_fid(wire, which, lambda client, fid: client.renameat.send(fid, b"one", client.root, b"x"))
     shared.dead_fid(wire, which, lambda client, fid: client.renameat.send(client.root, b"one", fid, b"x"))
@@ -240,7 +240,8 @@ def test_from_no_name(wire: Wire, name: bytes) -> None:
 @pytest.mark.parametrize("name", shared.DOTS, ids=shared.label)
 @case("WIRE-RENAME-020", covers=[Trenameat, Trename])
 def test_dots(wire: Wire, name: bytes) -> None:
-    """`.` and `..` are neither moved nor moved onto.  Source: rename(2) EBUSY, EINVAL; QEMU v9fs_renameat EISDIR."""
+    """`.` and `..` can be neither source nor target of a rename.  Source: rename(2) EBUSY, EINVAL; QEMU v9fs_renameat
+    EISDIR."""
     host = wire.host
     host.file(b"one")
     host.directory(b"d")
@@ -276,8 +277,8 @@ def test_long_names(wire: Wire, how: str) -> None:
 
 @case("WIRE-RENAME-023", covers=[Trename])
 def test_root_does_not_move(wire: Wire) -> None:
-    """The root of the export cannot be moved, not even into itself.  Source: rename(2) EBUSY, EINVAL; QEMU refuses what
-    would move the export."""
+    """The root of the export cannot be moved, not even into itself.  Source: rename(2) EBUSY, EINVAL; QEMU refuses to
+    move the export."""
     client = wire.client
     before = wire.top.names()
     client.rename(wire.attach(client), client.root, b"x", expect=allowed.ROOT_STAYS)
@@ -296,8 +297,8 @@ the order of a hash table, and leaves those stale that come after the fid that T
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-030", severity="linux")
 def test_fid_of_what_moved(wire: Wire, how: str) -> None:
-    """A fid that stood for a file before it was renamed by another fid, or by its name, stands for it afterwards.
-    Source: a fid is a file, not a name (intro(5)); v9fs keeps a dentry's fids across d_move; QEMU fixes up the paths of
+    """A fid still stands for its file after the file was renamed through another fid, or by name.
+    Source: a fid is a file, not a name (intro(5)); v9fs keeps a dentry's fids across d_move; QEMU updates the paths of
     its fids in v9fs_complete_rename and v9fs_complete_renameat."""
     client = wire.client
     wire.host.file(b"old", b"abc")
@@ -313,8 +314,8 @@ def test_fid_of_what_moved(wire: Wire, how: str) -> None:
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-037", severity="linux")
 def test_open_fid_of_what_moved(wire: Wire, how: str) -> None:
-    """A fid that was open when its file was renamed reads and writes that file afterwards.  Source: rename(2), "open
-    file descriptors for oldpath are also unaffected"; intro(5)."""
+    """A fid that was open when its file was renamed still reads and writes that file.  Source: rename(2), "open file
+    descriptors for oldpath are also unaffected"; intro(5)."""
     client = wire.client
     wire.host.file(b"old", b"abc")
     wire.host.directory(b"to")
@@ -328,7 +329,7 @@ def test_open_fid_of_what_moved(wire: Wire, how: str) -> None:
 @case("WIRE-RENAME-038", covers=[Trename], severity="linux")
 def test_fid_that_was_renamed(wire: Wire) -> None:
     """The fid that Trename names stands for the file under its new name.  Source: chaos/diod protocol.md, rename; Linux
-    goes on using it (v9fs_vfs_rename); QEMU v9fs_complete_rename."""
+    continues to use it (v9fs_vfs_rename); QEMU v9fs_complete_rename."""
     client = wire.client
     wire.host.file(b"old", b"abc")
     wire.host.directory(b"to")
@@ -342,8 +343,7 @@ def test_fid_that_was_renamed(wire: Wire) -> None:
 
 @case("WIRE-RENAME-039", covers=[Trename], severity="linux")
 def test_fid_that_was_renamed_twice(wire: Wire) -> None:
-    """Trename of a fid that Trename has moved before moves the same file on.  Source: chaos/diod protocol.md, rename;
-    intro(5)."""
+    """A second Trename of a fid moves the same file again.  Source: chaos/diod protocol.md, rename; intro(5)."""
     client = wire.client
     wire.host.file(b"old", b"abc")
     fid = client.walk_to(b"old")
@@ -362,8 +362,8 @@ def _moved_directory(wire: Wire) -> None:
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-031", severity="linux")
 def test_fids_below_what_moved(wire: Wire, how: str) -> None:
-    """Fids of files below a directory that was renamed stand for them afterwards.  Source: intro(5); QEMU
-    v9fs_fix_fid_paths; WSL refused to move a directory with an open file (WSL#12897)."""
+    """Fids of files below a renamed directory still stand for those files.  Source: intro(5); QEMU v9fs_fix_fid_paths;
+    WSL refused to move a directory with an open file (WSL#12897)."""
     client = wire.client
     _moved_directory(wire)
     held = [client.walk_to(b"dir", b"sub", b"fred") for _ in range(FIDS)]
@@ -377,9 +377,9 @@ def test_fids_below_what_moved(wire: Wire, how: str) -> None:
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-042", severity="linux")
 def test_some_fids_below_what_moved(wire: Wire, how: str) -> None:
-    """Fids of files below a directory that was renamed are updated at all: not each of many is lost.  Source: intro(5);
-    QEMU v9fs_complete_rename, which updates some and misses others (WIRE-RENAME-031): there a loop that does nothing
-    would not be seen."""
+    """Of many fids of files below a renamed directory at least some are updated.  Source: intro(5); QEMU
+    v9fs_complete_rename, which updates some and misses others (WIRE-RENAME-031), so that case cannot show a loop that
+    does nothing."""
     client = wire.client
     _moved_directory(wire)
     held = [client.walk_to(b"dir", b"sub", b"fred") for _ in range(4 * FIDS)]
@@ -392,7 +392,7 @@ def test_some_fids_below_what_moved(wire: Wire, how: str) -> None:
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-040", severity="linux")
 def test_open_fid_below_what_moved(wire: Wire, how: str) -> None:
-    """A file that is open below a directory that was renamed reads on.  Source: rename(2), open file descriptors are
+    """A file that is open below a renamed directory can still be read.  Source: rename(2), open file descriptors are
     unaffected; WSL#12897."""
     client = wire.client
     _moved_directory(wire)
@@ -404,7 +404,7 @@ def test_open_fid_below_what_moved(wire: Wire, how: str) -> None:
 @pytest.mark.parametrize("how", HOW)
 @case("WIRE-RENAME-041", severity="linux")
 def test_fid_of_the_directory_that_moved(wire: Wire, how: str) -> None:
-    """A fid of a directory that was renamed by another fid, or by its name, leads to what is below it afterwards.
+    """A fid of a directory that was renamed through another fid, or by name, still leads to the files below it.
     Source: intro(5); QEMU v9fs_fix_fid_paths."""
     client = wire.client
     _moved_directory(wire)
@@ -444,7 +444,7 @@ def test_name_used_again_after_a_rename(wire: Wire) -> None:
 
 @case("WIRE-RENAME-034", covers=[Trenameat], severity="varies")
 def test_fid_follows_a_rename_on_the_host(wire: Wire) -> None:
-    """A fid stands for its file also after the host has renamed it.  Source: intro(5); servers that keep paths
+    """A fid still stands for its file after the host has renamed the file.  Source: intro(5); servers that keep paths
     (QEMU local, diod) cannot, and answer ENOENT."""
     client, host = wire.client, wire.host
     host.file(b"old", b"abc")
@@ -457,8 +457,8 @@ def test_fid_follows_a_rename_on_the_host(wire: Wire) -> None:
 
 @case("WIRE-RENAME-035", covers=[Trenameat])
 def test_fid_never_becomes_another_file(wire: Wire) -> None:
-    """When the host puts another file in place of one that a fid stands for, the fid is the old file, or gone; by
-    qid it never passes for the old while it shows the new.  Source: intro(5), qid; ESTALE as NFS has it."""
+    """When the host replaces the file of a fid by another, the fid is the old file, or invalid; it never has the old
+    qid but the new content.  Source: intro(5), qid; ESTALE as in NFS."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"old")
     host.file(b"x")
@@ -475,8 +475,8 @@ def test_fid_never_becomes_another_file(wire: Wire) -> None:
 
 @case("WIRE-RENAME-036", covers=[Trenameat], severity="linux")
 def test_renames_in_flight(wire: Wire) -> None:
-    """Two hundred renames back and forth, in flight beside look-ups of the same name, are each answered correctly and
-    end with one file.  Source: rename(2) is atomic; QEMU raced (CVE-2018-19489)."""
+    """Two hundred renames back and forth, in flight with look-ups of the same name, are each answered correctly and
+    leave one file.  Source: rename(2) is atomic; QEMU raced (CVE-2018-19489)."""
     client, host = wire.client, wire.host
     host.file(b"a", b"abc")
     flying = []

@@ -1,7 +1,7 @@
-"""Family `repeat`: one kind of request again and again, past every limit and counter.
+"""Family `repeat`: one kind of request repeated past every limit and counter.
 
-What is at stake: a share that serves for months. A table that never shrinks, a counter of 16 bits or a value that is
-never freed shows after thousands of requests, and not before.
+What is at stake: a share that is used for months. A table that never shrinks, a 16-bit counter or a value that is never
+freed shows only after thousands of requests.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def _removed(client: Session, fid: int, name: bytes) -> list[Message]:
 
 
 def _play(client: Session, kind: str, count: int, number: int, *, high: bool = False) -> int:
-    """`count` repetitions, some at a time side by side; the requests of each in turn. The next number.
+    """`count` repetitions, several at a time; the requests of each are sent in turn. Returns the next number.
 
-    Undrivable where the server refuses what is to be repeated.
+    Undrivable if the server refuses the request.
     """
     for begun in range(0, count, _TOGETHER):
         rounds = [
@@ -96,14 +96,14 @@ def _play(client: Session, kind: str, count: int, number: int, *, high: bool = F
 @pytest.mark.parametrize("kind", KINDS)
 @case("WIRE-REPEAT-001", severity="must", seconds=300)
 def test_thousands_of_one_kind(wire: Wire, kind: str) -> None:
-    """Thousands of requests of one kind leave no memory and no descriptor behind, and the
-    session serves as before.  Source: CWE-401, CWE-770, as in CVE-2016-9105 and CVE-2017-7377 (QEMU): a guest must not
-    wear its host out; intro(5), a fid that was clunked is free."""
+    """Thousands of requests of one kind leave no memory and no descriptor behind, and the session serves as before.
+    Source: CWE-401, CWE-770, as in CVE-2016-9105 and CVE-2017-7377 (QEMU): a guest must not exhaust its host; intro(5),
+    a fid that was clunked is free."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     host.directory(b"dir")
     times = wire.requests or (TIMES if Capability.SESSIONS in wire.capabilities else OVER_RINGS)
-    number = _play(client, kind, times // 8, 1)  # pools fill
+    number = _play(client, kind, times // 8, 1)  # fills pools
     limit, descriptors = min(_LEFT * times, _LEFT_IN_ALL) + (1 << 20), wire.descriptors()
     for _ in range(_ROUNDS):
         memory = wire.memory()
@@ -117,8 +117,8 @@ def test_thousands_of_one_kind(wire: Wire, kind: str) -> None:
 
 @case("WIRE-REPEAT-002", covers=[m.Twalk, m.Tclunk], seconds=300)
 def test_more_than_sixteen_bits_count(wire: Wire) -> None:
-    """More than 65,536 fids, one after the other, are given and taken back.  Source: intro(5): fids are 32 bits, and
-    any that is free may be chosen; a counter or table of 16 bits ends here."""
+    """More than 65,536 fids can be made and clunked one after the other.  Source: intro(5): fids are 32 bits, and any
+    that is free may be chosen; a 16-bit counter or table fails here."""
     wire.need(Capability.SESSIONS, "so many requests take too long through a ring that another program drives")
     client = wire.client
     wire.host.file(b"fred", b"abc")

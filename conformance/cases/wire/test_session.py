@@ -1,7 +1,7 @@
-"""Family `session`: Tversion, Tauth, Tattach, and the tags that hold requests and replies together.
+"""Family `session`: Tversion, Tauth, Tattach, and the tags that match replies to requests.
 
-What is at stake: a guest proposes its msize and the device must live within what was agreed; a second Tversion
-must leave nothing of the first session.
+What is at stake: a guest proposes its msize and the device must keep to the negotiated one; a second Tversion must
+leave nothing of the first session.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ UNKNOWN = [b"", b"9P", b"9P1999", b"9p2000.l", b"9P2000.Lite", b"HTTP/1.1", b"\x
 
 @case("WIRE-SESSION-001", covers=[Tversion])
 def test_version_agrees_on_the_dialect(wire: Wire) -> None:
-    """A Tversion of 9P2000.L is answered with 9P2000.L, with the tag it was sent with and an msize not above the
-    one proposed.  Source: version(5); chaos/diod protocol.md, version."""
+    """A Tversion of 9P2000.L is answered with 9P2000.L, with its tag and with an msize not above the proposed one.
+    Source: version(5); chaos/diod protocol.md, version."""
     client = wire.connect()
     reply = client.version(8192)
     equal("version in Rversion", reply.version, L)
@@ -73,9 +73,9 @@ def test_version_agrees_on_the_dialect(wire: Wire) -> None:
 @pytest.mark.parametrize("msize", [4096, 4097, 8191, 65535, 65536, 65537, 131072, 512000, 1 << 20])
 @case("WIRE-SESSION-002", covers=[Tversion, Twrite, Tread])
 def test_msize_that_was_agreed_can_be_used(wire: Wire, msize: int) -> None:
-    """Whatever msize was agreed, a read and a write that fill it are carried out whole, or in part without a
-    byte going astray.  Source: version(5), "the maximum length, in bytes, that the client will ever generate or
-    expect to receive in a single 9P message"; nfs-ganesha dies above 64 KiB."""
+    """Whatever msize was negotiated, a read and a write that fill it are served completely, or partly without
+    misplacing a byte.  Source: version(5), "the maximum length, in bytes, that the client will ever generate or expect
+    to receive in a single 9P message"; nfs-ganesha dies above 64 KiB."""
     client = wire.session(msize)
     between("msize in Rversion", client.msize, 1, msize)
     data = bytes(range(256)) * (client.msize // 256 + 1)
@@ -93,9 +93,9 @@ def test_msize_that_was_agreed_can_be_used(wire: Wire, msize: int) -> None:
 @pytest.mark.parametrize("msize", [1 << 24, 1 << 31, 0xFFFFFFFF], ids=shared.label)
 @case("WIRE-SESSION-003", covers=[Tversion])
 def test_absurdly_large_msize_is_cut(wire: Wire, msize: int) -> None:
-    """A proposed msize beyond all reason is cut to what the server will hold, or agreed to without memory being
-    set aside for it; the session then works.  Source: version(5), "the server responds with its own maximum,
-    msize, which must be less than or equal to the client's value"."""
+    """A huge proposed msize is lowered to the server's maximum, or accepted without allocating memory for it; the
+    session then works.  Source: version(5), "the server responds with its own maximum, msize, which must be less than
+    or equal to the client's value"."""
     before = wire.memory()
     client = wire.session(msize)
     between("msize in Rversion", client.msize, 1, msize)
@@ -106,9 +106,9 @@ def test_absurdly_large_msize_is_cut(wire: Wire, msize: int) -> None:
 @pytest.mark.parametrize("msize", [0, 1, 6, 7, 11, 18, 23, 24, 25, 64, 255, 1023, 4095])
 @case("WIRE-SESSION-004", covers=[Tversion])
 def test_absurdly_small_msize(wire: Wire, msize: int) -> None:
-    """A proposed msize in which no session is possible is refused, or agreed to and then kept: no reply is longer
-    than it.  Source: version(5); QEMU v9fs_version refuses below 4096 with EMSGSIZE, diod np_version with EIO;
-    lib9p takes msize - 24 without looking (lib9p HEAD tversion)."""
+    """A proposed msize too small for a session is refused, or accepted and then kept: no reply is longer.  Source:
+    version(5); QEMU v9fs_version refuses below 4096 with EMSGSIZE, diod np_version with EIO; lib9p subtracts 24 from
+    msize without checking (lib9p HEAD tversion)."""
     client = wire.connect()
     reply = client.version(msize, expect=allowed.TOO_SMALL | {OK})
     if not isinstance(reply, Rversion):
@@ -117,7 +117,7 @@ def test_absurdly_small_msize(wire: Wire, msize: int) -> None:
     if reply.version != L:
         equal("version in Rversion", reply.version, b"unknown")
         return
-    # From here the client itself refuses any reply longer than what was agreed.
+    # From here the client itself refuses any reply longer than the negotiated msize.
     try:
         fid = client.fid()
         attached = client.attach(fid, wire.aname, wire.spec.uname.encode(), expect=allowed.DOES_NOT_FIT | {OK})
@@ -125,7 +125,7 @@ def test_absurdly_small_msize(wire: Wire, msize: int) -> None:
             client.getattr(fid, expect=allowed.DOES_NOT_FIT | {OK})
             client.readdir(fid, 0, 4096, expect=allowed.DOES_NOT_FIT | allowed.WRONG_STATE | {OK})
     except HungUp:
-        pass  # a request that does not fit the agreed msize may end the connection
+        pass  # a request that does not fit the negotiated msize may end the connection
 
 
 @pytest.mark.parametrize("version", UNKNOWN, ids=shared.label)
@@ -151,11 +151,10 @@ def test_unknown_dialect_is_answered_unknown(wire: Wire, version: bytes) -> None
 )
 @case("WIRE-SESSION-006", covers=[Tversion], severity="linux")
 def test_other_dialect_is_not_answered_with_L(wire: Wire, version: bytes, answers: set[bytes]) -> None:
-    """A dialect other than 9P2000.L is answered with itself, with one it contains, or with `unknown`; a server
-    that answers 9P2000.L to a client that does not speak it cannot be understood.  Source: version(5) on
-    suffixes; Linux p9_client_version() takes only what it asked for or less; hugelgupf/p9 version.go for the
-    Google suffix."""
-    # Being refused is the matter of the case before.
+    """A dialect other than 9P2000.L is answered with itself, with one it contains, or with `unknown`; a server that
+    answers 9P2000.L to a client that does not speak it cannot be understood.  Source: version(5) on suffixes; Linux
+    p9_client_version() accepts only what it asked for or less; hugelgupf/p9 version.go for the Google suffix."""
+    # The case before judges a refusal.
     reply = wire.connect().version(8192, version, expect=Choice({OK, EIO, ENOSYS}))
     if isinstance(reply, Rversion):
         one_of(f"version in Rversion to {version!r}", reply.version, sorted(answers))
@@ -163,9 +162,9 @@ def test_other_dialect_is_not_answered_with_L(wire: Wire, version: bytes, answer
 
 @case("WIRE-SESSION-007", covers=[Tversion, Tattach])
 def test_second_version_frees_all_fids(wire: Wire) -> None:
-    """A second Tversion on a connection frees every fid of the first session; none can be used and all can be
-    given again.  Source: version(5), "all active fids are freed ('clunked') automatically"; QEMU virtfs_reset;
-    lib9p and kvmtool keep them (lib9p HEAD tversion)."""
+    """A second Tversion on a connection frees every fid of the first session; none can be used and all numbers can be
+    used again.  Source: version(5), "all active fids are freed ('clunked') automatically"; QEMU virtfs_reset; lib9p and
+    kvmtool keep them (lib9p HEAD tversion)."""
     client = wire.client
     opened = client.create(b"fred", b"x")
     walked = client.walk_to(b"fred")
@@ -177,7 +176,7 @@ def test_second_version_frees_all_fids(wire: Wire) -> None:
 
 @case("WIRE-SESSION-008", covers=[Tversion])
 def test_second_version_changes_msize(wire: Wire) -> None:
-    """The msize of a second Tversion holds from then on: no reply is longer.  Source: version(5)."""
+    """The msize of a second Tversion applies from then on: no reply is longer.  Source: version(5)."""
     data = bytes(8192)
     wire.host.file(b"fred", data)
     client = wire.client
@@ -194,7 +193,8 @@ def test_second_version_changes_msize(wire: Wire) -> None:
 @pytest.mark.parametrize(("first", "second"), [(16384, 4096), (4096, 16384)], ids=["smaller", "larger"])
 @case("WIRE-SESSION-012", covers=[Tversion, Tread, Twrite])
 def test_requests_that_fit_the_second_msize(wire: Wire, first: int, second: int) -> None:
-    """Reads and writes that fit the msize of a second Tversion are served, be it smaller or larger than the first.
+    """Reads and writes that fit the msize of a second Tversion are served, whether it is smaller or larger than the
+    first.
     Source: version(5), "msize ... the maximum length, in bytes, that the client will ever generate or expect to receive
     in a single 9P message"; a Tversion starts the session over."""
     data = bytes(range(256)) * 64
@@ -219,9 +219,8 @@ def test_requests_that_fit_the_second_msize(wire: Wire, first: int, second: int)
 
 @case("WIRE-SESSION-009", covers=[Tversion])
 def test_version_keeps_its_tag(wire: Wire) -> None:
-    """A Tversion with a tag of its own in place of NOTAG is answered with that tag, or refused; never with
-    another tag.  Source: intro(5), "the tag of the reply is that of the request"; version(5), "tag should be
-    NOTAG"."""
+    """A Tversion with a tag other than NOTAG is answered with that tag, or refused; never with another tag.  Source:
+    intro(5), "the tag of the reply is that of the request"; version(5), "tag should be NOTAG"."""
     client = wire.connect()
     reply = client.version(8192, tag=7, expect=Choice({OK, EINVAL, EIO}))
     equal("tag of the reply to Tversion with tag 7", reply.tag, 7, code="reply")
@@ -239,9 +238,9 @@ def test_version_keeps_its_tag(wire: Wire) -> None:
 )
 @case("WIRE-SESSION-010")
 def test_message_before_version(wire: Wire, request_: Tattach | Tgetattr | Tflush | Tread) -> None:
-    """A request before any Tversion is answered with an error or ends the connection, or is served; it does no
-    harm, and Tversion afterwards opens a session.  Source: version(5), "must be the first message sent on the
-    9P connection"; QEMU answers with type 107 then, before any dialect is agreed."""
+    """A request before any Tversion is answered with an error, ends the connection, or is served; it does no harm, and
+    a Tversion afterwards opens a session.  Source: version(5), "must be the first message sent on the 9P connection";
+    QEMU then answers with type 107, because no dialect is negotiated."""
     client = wire.connect()
     client.send_raw(frame(request_), spell(request_))
     try:
@@ -255,7 +254,7 @@ def test_message_before_version(wire: Wire, request_: Tattach | Tgetattr | Tflus
 
 @case("WIRE-SESSION-011", covers=[Tattach], severity="varies")
 def test_attach_before_version_is_refused(wire: Wire) -> None:
-    """Tattach before any Tversion does not give a fid.  Source: version(5), "must be the first message sent"."""
+    """Tattach before any Tversion does not make a fid.  Source: version(5), "must be the first message sent"."""
     client = wire.connect()
     try:
         reply = client.attach.send(1, wire.aname).wait()
@@ -270,7 +269,7 @@ def test_attach_before_version_is_refused(wire: Wire) -> None:
 
 @case("WIRE-SESSION-020", covers=[Tauth])
 def test_auth_is_refused_where_none_is_required(wire: Wire) -> None:
-    """Tauth on a server that wants no authentication is answered with an error, and makes no fid.  Source: chaos/diod
+    """Tauth on a server without authentication is answered with an error, and makes no fid.  Source: chaos/diod
     protocol.md, auth, "Rlerror is returned if authentication is not required"; attach(5)."""
     client = wire.client
     afid = client.fid()
@@ -293,8 +292,8 @@ def test_attach_gives_the_root(wire: Wire) -> None:
 
 @case("WIRE-SESSION-022", covers=[Tattach])
 def test_attach_to_a_fid_in_use(wire: Wire) -> None:
-    """Tattach to a fid that is in use is refused, and the fid stays what it was.  Source: attach(5), "fid ... must
-    not be in use"; QEMU v9fs_attach EINVAL."""
+    """Tattach to a fid that is in use is refused, and the fid does not change.  Source: attach(5), "fid ... must not be
+    in use"; QEMU v9fs_attach EINVAL."""
     client = wire.client
     wire.host.file(b"fred", b"twelve bytes")
     fid = client.walk_to(b"fred")
@@ -304,8 +303,8 @@ def test_attach_to_a_fid_in_use(wire: Wire) -> None:
 
 @case("WIRE-SESSION-023", covers=[Tattach])
 def test_roots_are_independent(wire: Wire) -> None:
-    """A second Tattach leaves the first one's fids alone, and clunking one root leaves the other.  Source: attach(5);
-    kvmtool's second Tattach destroyed all fids (kvmtool 47c0339)."""
+    """A second Tattach leaves the first one's fids alone, and clunking one root does not affect the other.  Source:
+    attach(5); kvmtool's second Tattach destroyed all fids (kvmtool 47c0339)."""
     client = wire.client
     walked = client.walk_to()
     other = wire.attach(client)
@@ -328,8 +327,8 @@ def test_attach_by_name_and_by_number(wire: Wire) -> None:
 
 @case("WIRE-SESSION-025", covers=[Tattach], severity="varies")
 def test_attach_to_an_unknown_name(wire: Wire) -> None:
-    """Tattach to a tree that the server does not export is refused.  Source: attach(5), aname; QEMU has one tree
-    and looks at no name."""
+    """Tattach to a tree that the server does not export is refused.  Source: attach(5), aname; QEMU has one tree and
+    ignores the name."""
     client = wire.client
     errnos = Choice({ENOENT, EACCES, EPERM, EIO, ENOTDIR})
     client.attach(client.fid(), b"/no-such-tree-9", expect=errnos)
@@ -337,8 +336,8 @@ def test_attach_to_an_unknown_name(wire: Wire) -> None:
 
 @case("WIRE-SESSION-026", covers=[Tattach], severity="varies")
 def test_attach_with_an_unknown_afid(wire: Wire) -> None:
-    """Tattach with an afid that Tauth did not set up is refused.  Source: attach(5), "afid ... previously
-    established by an auth message"; QEMU looks at no afid."""
+    """Tattach with an afid that Tauth did not set up is refused.  Source: attach(5), "afid ... previously established
+    by an auth message"; QEMU ignores the afid."""
     client = wire.client
     errnos = allowed.UNKNOWN_FID | {EPERM, EACCES, ECONNREFUSED}
     client.attach(client.fid(), wire.aname, afid=4711, expect=errnos)
@@ -357,9 +356,9 @@ def test_failed_attach_leaves_the_fid_free(wire: Wire) -> None:
 
 @case("WIRE-SESSION-029", covers=[Tattach], severity="linux")
 def test_attaches_of_a_linux_mount(wire: Wire) -> None:
-    """The two Tattach of a Linux mount succeed: user "nobody" with n_uname NONUNAME when it is mounted, then no name
-    and a number for each user that comes.  Source: Linux v9fs_session_init, V9FS_DEFUSER and INVALID_UID;
-    v9fs_fid_lookup; recorded in tests/golden/captured-linux-6.12.txt."""
+    """The two Tattach of a Linux mount succeed: user "nobody" with n_uname NONUNAME on mounting, then an empty name and
+    a number for each user.  Source: Linux v9fs_session_init, V9FS_DEFUSER and INVALID_UID; v9fs_fid_lookup; recorded in
+    tests/golden/captured-linux-6.12.txt."""
     client = wire.client
     mounting = client.attach(client.fid(), wire.aname, FIRST_UNAME, NONUNAME).qid
     shared.kind_is("in Rattach of the mount itself", mounting, QTDIR)
@@ -369,9 +368,9 @@ def test_attaches_of_a_linux_mount(wire: Wire) -> None:
 @pytest.mark.parametrize("length", [255, 4096, 65535])
 @case("WIRE-SESSION-028", covers=[Tattach])
 def test_attach_with_long_strings(wire: Wire, length: int) -> None:
-    """A uname or an aname as long as a string can be is refused or ignored, and does no harm.  Source: chaos/diod
-    protocol.md, strings carry length[2]; kvmtool copied paths into fixed buffers (kvmtool 32832dd, e277a1b, b092242,
-    716b294, 04d604b)."""
+    """A uname or an aname of maximal length is refused or ignored, and does no harm.  Source: chaos/diod protocol.md,
+    strings carry length[2]; kvmtool copied paths into fixed buffers (kvmtool 32832dd, e277a1b, b092242, 716b294,
+    04d604b)."""
     client = wire.session(wire.spec.msize_max if length > 60000 else None)
     for uname, aname in ((b"u" * length, wire.aname), (UNAME, b"/" + b"a" * (length - 1))):
         request = Tattach(client.tag(), client.fid(), NOFID, uname, aname, 0)
@@ -411,9 +410,9 @@ def test_notag_on_an_ordinary_request(wire: Wire) -> None:
 
 @case("WIRE-SESSION-042", covers=[Tgetattr])
 def test_tag_used_twice_at_once(wire: Wire) -> None:
-    """Two requests with one tag in flight at once get one or two answers, each to one of them, or the connection
-    ends; the server survives.  Source: intro(5), "the client must choose a tag ... no two pending messages have the
-    same tag": what follows is undefined, harm is not."""
+    """Two requests with the same tag in flight get one or two answers, each to one of them, or the connection ends; the
+    server survives.  Source: intro(5), "the client must choose a tag ... no two pending messages have the same tag":
+    the result is undefined, but must do no harm."""
     client = wire.client
     wire.host.file(b"fred", b"x" * 100)
     fid = client.open(b"fred")
@@ -426,7 +425,7 @@ def test_tag_used_twice_at_once(wire: Wire) -> None:
             equal("tag of a reply to two requests with one tag", reply.tag, tag, code="reply")
             seen.append(type(reply).__name__)
     except (NoReply, HungUp):
-        pass  # one answer for both, or none: what follows of a tag that is used twice is undefined
+        pass  # one answer for both, or none: the result of using a tag twice is undefined
     beside = set(seen) - {"Rread", "Rgetattr", "Rlerror"}
     equal("replies that answer neither of two requests with one tag", beside, set(), code="reply")
     if len(seen) == 2 and "Rlerror" not in seen:
@@ -436,7 +435,7 @@ def test_tag_used_twice_at_once(wire: Wire) -> None:
 
 @case("WIRE-SESSION-043", covers=[Tgetattr])
 def test_tag_is_free_once_answered(wire: Wire) -> None:
-    """A tag may be used again as soon as its reply has come, a thousand times over.  Source: intro(5); lib9p raced
+    """A tag may be used again as soon as its reply has come, a thousand times in a row.  Source: intro(5); lib9p raced
     with a client that did (lib9p a30318e)."""
     client = wire.client
     for number in range(1000):
@@ -448,8 +447,8 @@ def test_tag_is_free_once_answered(wire: Wire) -> None:
 
 @case("WIRE-SESSION-044", covers=[Tread])
 def test_requests_in_flight_are_answered_once_each(wire: Wire) -> None:
-    """Of many requests in flight each is answered once, with what it asked for, in whatever order.  Source:
-    intro(5), "the server ... may respond to them in any order"."""
+    """Many requests in flight are each answered once, with their own result, in any order.  Source: intro(5), "the
+    server ... may respond to them in any order"."""
     client = wire.client
     data = b"".join(struct.pack("<I", number) * 16 for number in range(256))
     fid = client.create(b"numbers", data)
@@ -462,8 +461,8 @@ def test_requests_in_flight_are_answered_once_each(wire: Wire) -> None:
 
 @case("WIRE-SESSION-045", covers=[Tgetattr])
 def test_requests_pile_up_unread(wire: Wire) -> None:
-    """A client that sends two thousand requests before it reads a reply gets all of them.  Source: intro(5); a server
-    may stop reading while it waits to write, but must go on."""
+    """A client that sends two thousand requests before it reads a reply gets all replies.  Source: intro(5); a server
+    may stop reading while it waits to write, but must continue."""
     wire.need(Capability.STREAM, "a virtqueue bounds the requests in flight by itself")
     client = wire.client
     requests = [Tgetattr(number, client.root, GETATTR_ALL) for number in range(2000)]
@@ -485,12 +484,12 @@ def test_errors_are_rlerror(wire: Wire) -> None:
     client.clunk(4711, expect=allowed.UNKNOWN_FID)
 
 
-# --- sessions beside each other -------------------------------------------------------------------
+# --- several connections -------------------------------------------------------------------
 
 
 @case("WIRE-SESSION-050", covers=[Tattach])
 def test_connections_do_not_share_fids(wire: Wire) -> None:
-    """The fids of one connection mean nothing on another.  Source: intro(5), "fid ... is per connection"."""
+    """The fids of one connection are unknown on another.  Source: intro(5), "fid ... is per connection"."""
     first = wire.client
     second = wire.session()
     fid = 900
@@ -503,7 +502,7 @@ def test_connections_do_not_share_fids(wire: Wire) -> None:
 @case("WIRE-SESSION-051", covers=[Tattach])
 def test_client_that_dies_is_cleaned_up(wire: Wire) -> None:
     """Forty clients that open files and vanish mid-request leave no descriptor behind in the server.  Source: clunk(5)
-    and intro(5): a connection's fids end with it; a descriptor leaked per client ends the server in days."""
+    and intro(5): a connection's fids end with it; a descriptor leaked per client kills the server within days."""
     wire.need(Capability.HANGUP, "the link must be able to die")
     wire.host.file(b"fred", b"x" * 1000)
     wire.session().close()
@@ -518,8 +517,8 @@ def test_client_that_dies_is_cleaned_up(wire: Wire) -> None:
 
 @case("WIRE-SESSION-052", covers=[Tattach])
 def test_idle_connections_do_no_harm(wire: Wire) -> None:
-    """A hundred connections that say nothing do not keep another from being served.  Source: intro(5); v9fs mounts
-    and abandoned mounts look like this."""
+    """A hundred silent connections do not keep another from being served.  Source: intro(5); idle and abandoned v9fs
+    mounts look like this."""
     wire.need(Capability.SESSIONS, "one session only")
     for _ in range(100):
         wire.connect()

@@ -1,7 +1,7 @@
-"""Family `flush`: Tflush, which ends a request without mixing up its tag.
+"""Family `flush`: Tflush, which aborts a request and frees its tag.
 
-What is at stake: a process that is killed in the middle of a call leaves its requests to be flushed; a server that
-answers one of them later, or never, takes the mount with it.
+What is at stake: when a process is killed in the middle of a call, its requests are flushed. A server that answers one
+of them later, or never answers the flush, breaks the mount.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from protocol.registry import Message
 @pytest.mark.parametrize("oldtag", [0, 4711, NOTAG - 1, NOTAG])
 @case("WIRE-SESSION-030", covers=[Tflush])
 def test_flush_of_unknown_tag(wire: Wire, oldtag: int) -> None:
-    """Tflush of a tag that no request has is answered with Rflush.  Source: flush(5), "the server should answer the
-    flush message immediately ... In either case, it should respond with an Rflush"; kvmtool's Rflush carries two
-    bytes too many (kvmtool HEAD)."""
+    """Tflush of an unused tag is answered with Rflush.  Source: flush(5), "the server should answer the flush message
+    immediately ... In either case, it should respond with an Rflush"; kvmtool's Rflush carries two bytes too many
+    (kvmtool HEAD)."""
     client = wire.client
     client.flush(oldtag)
     client.getattr(client.root)
@@ -42,8 +42,8 @@ def test_flush_of_unknown_tag(wire: Wire, oldtag: int) -> None:
 
 @case("WIRE-SESSION-031", covers=[Tflush])
 def test_flush_of_finished_request(wire: Wire) -> None:
-    """Tflush of a request that was answered already is answered with Rflush, and nothing else comes.  Source:
-    flush(5)."""
+    """Tflush of a request that was already answered is answered with Rflush, and nothing else comes.
+    Source: flush(5)."""
     client = wire.client
     done = client.getattr.send(client.root)
     done.result()
@@ -64,7 +64,7 @@ def test_flush_of_requests_in_flight(wire: Wire) -> None:
         early = victim.reply
         if early is None:
             client.forget(victim)
-        # The old tag at once for another question: an old Rread here would be a reply after Rflush.
+        # The old tag at once for another request: an old Rread here would be a reply after Rflush.
         again = client.send(Tgetattr(victim.tag, client.root, GETATTR_ALL)).wait()
         mine = isinstance(again, Rgetattr)
         holds("the request that uses the flushed tag again gets its own reply", mine, seen=spell(again), code="reply")
@@ -77,7 +77,7 @@ def test_flush_of_requests_in_flight(wire: Wire) -> None:
 def test_flush_of_a_flush(wire: Wire) -> None:
     """A Tflush may itself be flushed; each is answered, and its request at most once.  Source: flush(5), "a Tflush
     can itself be flushed"."""
-    # A Tflush that was flushed and not answered promises nothing: its request may be answered then, at any time.
+    # A Tflush that was flushed and not answered guarantees nothing: its request may then be answered at any time.
     client = wire.client
     for _ in range(20):
         request = client.getattr.send(client.root)
@@ -146,7 +146,7 @@ def test_flush_storm(wire: Wire) -> None:
 
 @case("WIRE-SESSION-037", covers=[Tflush, Twrite])
 def test_flushed_write_is_whole_or_absent(wire: Wire) -> None:
-    """A flushed Twrite has either happened whole or not at all, and one that was answered has happened.  Source:
+    """A flushed Twrite has happened either completely or not at all, and an answered one has happened.  Source:
     flush(5), "the server may have carried out the request"; write(5)."""
     client = wire.client
     fid = client.create(b"fred", b"a" * 4096)

@@ -1,7 +1,7 @@
 """Family `setattr`: what Tsetattr does with several fields in one request, with times, and with ctime alone.
 
 What is at stake: `tar`, `rsync -a` and `cp -a`, which set owner, mode and times of a file one after the other; a server
-that orders them wrongly loses set-id bits, and one that cannot hold a time gives a file another.
+that applies them in the wrong order loses set-id bits, and one that cannot represent a time stores another.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NO_NANOSECONDS = {"1e9": 10**9, "1e9+5": 10**9 + 5, "u32": (1 << 32) - 1, "u64":
 
 
 def _after_now(wire: Wire) -> None:
-    """Wait until a change on the host gets a later time than all that was changed before: clocks tick in steps."""
+    """Wait until a change on the host gets a later time than all earlier changes: clocks tick in steps."""
     first = wire.host.stat(wire.host.file(b"clock")).st_ctime_ns
 
     def ticked() -> bool:
@@ -51,9 +51,9 @@ def _after_now(wire: Wire) -> None:
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o6711, 0o1777])
 @case("WIRE-SETATTR-001", covers=[Tsetattr], severity="varies")
 def test_special_bits_with_an_owner(wire: Wire, mode: int) -> None:
-    """Mode and owner in one request: the mode is the one that was asked for, its set-id bits with it, though a change
-    of owner takes them away.  Source: chaos/diod protocol.md, setattr, any combination of valid; chown(2), "the S_ISUID
-    and S_ISGID mode bits are cleared"; diod and kvmtool chown first, QEMU's v9fs_setattr does chmod first."""
+    """Mode and owner in one request: the file has the requested mode with its set-id bits, although a change of owner
+    clears them.  Source: chaos/diod protocol.md, setattr, any combination of valid; chown(2), "the S_ISUID and S_ISGID
+    mode bits are cleared"; diod and kvmtool chown first, QEMU's v9fs_setattr does chmod first."""
     wire.host.file(b"fred", b"abc", 0o600)
     mask = SETATTR_MODE | SETATTR_UID | SETATTR_GID
     wire.client.setattr(wire.client.walk_to(b"fred"), mask, mode=stat.S_IFREG | mode, uid=1234, gid=5678)
@@ -64,7 +64,7 @@ def test_special_bits_with_an_owner(wire: Wire, mode: int) -> None:
 
 @case("WIRE-SETATTR-002", covers=[Tsetattr])
 def test_size_and_times(wire: Wire) -> None:
-    """Size and times in one request: the times are those that were asked for, not that of the change of size.  Source:
+    """Size and times in one request: the file has the requested times, not the time of the change of size.  Source:
     chaos/diod protocol.md, setattr, any combination of valid; ftruncate(2) sets mtime."""
     wire.host.file(b"fred", b"0123456789")
     mask = SETATTR_SIZE | ATIME | MTIME
@@ -78,7 +78,7 @@ def test_size_and_times(wire: Wire) -> None:
 @pytest.mark.parametrize("seconds", [-1, -5, -(1 << 31)])
 @case("WIRE-SETATTR-003", covers=[Tsetattr], severity="linux")
 def test_times_before_1970(wire: Wire, seconds: int) -> None:
-    """A time before 1970 is set as such: seconds are two's complement in a u64.  Source: utimensat(2); Linux
+    """A time before 1970 can be set: seconds are two's complement in a u64.  Source: utimensat(2); Linux
     p9_client_setattr sends tv_sec, which is signed, as a u64."""
     host = wire.host
     host.file(b"fred")
@@ -97,8 +97,8 @@ def test_times_before_1970(wire: Wire, seconds: int) -> None:
 @pytest.mark.parametrize("which", ["atime", "mtime"])
 @case("WIRE-SETATTR-004", covers=[Tsetattr], severity="linux")
 def test_nanoseconds_that_are_none(wire: Wire, which: str, nanoseconds: int) -> None:
-    """A time whose nanoseconds are no fraction of a second is refused, or not set: a server makes no time of its own
-    out of it.  Source: utimensat(2) EINVAL, "tv_nsec is outside the range 0 to 999,999,999"."""
+    """A time with nanoseconds of a second or more is refused, or not set; the server does not normalise it.  Source:
+    utimensat(2) EINVAL, "tv_nsec is outside the range 0 to 999,999,999"."""
     host = wire.host
     host.file(b"fred", b"abc")
     host.times(b"fred", 10**18, 10**18)
@@ -112,8 +112,8 @@ def test_nanoseconds_that_are_none(wire: Wire, which: str, nanoseconds: int) -> 
 
 @case("WIRE-SETATTR-005", covers=[Tsetattr], severity="linux")
 def test_ctime_alone(wire: Wire) -> None:
-    """With nothing but the CTIME bit the file's ctime becomes now.  Source: QEMU v9fs_setattr, "If the only valid entry
-    in iattr is ctime we can call chown(-1,-1) to update the ctime of the file", and diod_setattr, which does so too."""
+    """With only the CTIME bit the file's ctime becomes now.  Source: QEMU v9fs_setattr, "If the only valid entry in
+    iattr is ctime we can call chown(-1,-1) to update the ctime of the file", and diod_setattr, which does so too."""
     host = wire.host
     before = host.stat(host.file(b"fred", b"abc")).st_ctime_ns
     _after_now(wire)
@@ -134,7 +134,7 @@ def test_ctime_alone(wire: Wire) -> None:
 )
 @case("WIRE-SETATTR-006", covers=[Tsetattr])
 def test_every_change_moves_ctime(wire: Wire, valid: int, given: dict[str, int]) -> None:
-    """Whatever attribute is set, ctime becomes now: backups find what has changed by it.  Source: chmod(2), chown(2),
+    """Whatever attribute is set, ctime becomes now: backups use it to find changes.  Source: chmod(2), chown(2),
     truncate(2), utimensat(2): each marks the file's last status change."""
     host = wire.host
     before = host.stat(host.file(b"fred", b"abc")).st_ctime_ns
@@ -149,8 +149,8 @@ def test_every_change_moves_ctime(wire: Wire, valid: int, given: dict[str, int])
 
 @case("WIRE-SETATTR-007", covers=[Twrite], severity="varies")
 def test_write_to_a_set_id_file(wire: Wire) -> None:
-    """An ordinary user's write takes the set-user-id bit from a file.  Source: write(2), inode(7); Linux's client takes
-    it away itself before it writes, other clients do not; servers that write as root (QEMU passthrough) keep it."""
+    """An ordinary user's write clears the set-user-id bit of a file.  Source: write(2), inode(7); Linux's client clears
+    it before it writes, other clients do not; servers that write as root (QEMU passthrough) keep it."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     host.owner(b"fred", 1234, 1234, 0o4777)

@@ -1,7 +1,7 @@
 """Family `states`: random sequences of messages, several fids and tags in flight, against a model of the session.
 
-What is at stake: the order of messages that nobody thought of: a fid that is clunked, given again and opened while
-another one of the same file is removed.
+What is at stake: orders of messages that nobody thought of: a fid is clunked, reused and opened while another fid of
+the same file is removed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ SEQUENCES, REQUESTS = 40, 60
 @pytest.mark.parametrize("seed", [1, 2])
 @case("WIRE-STATES-001", covers=[Twalk, Tlopen, Tlcreate, Tread, Twrite, Tclunk, Tremove], seconds=300)
 def test_random_requests(wire: Wire, seed: int, width: int) -> None:
-    """Whatever requests come, one by one or several in flight that touch nothing in common, each is carried out or
-    refused as the state of its fid and of the tree asks for, and reads bring what was written.  Source: intro(5),
-    walk(5), open(5), read(5), remove(5), "The remove request ... clunks the fid, even if the remove fails"."""
+    """Whatever requests come, one by one or several independent ones in flight, each is served or refused as the state
+    of its fid and of the tree demands, and reads return what was written.  Source: intro(5), walk(5), open(5), read(5),
+    remove(5), "The remove request ... clunks the fid, even if the remove fails"."""
     player = Requests(wire.client, width)
     found = player.search([list(asks(1000 * seed + number, REQUESTS)) for number in range(SEQUENCES)])
     report_all([found] if found is not None else [])

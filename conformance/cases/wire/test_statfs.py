@@ -1,7 +1,7 @@
-"""Family `statfs`: the numbers of Tstatfs that df(1) computes with.
+"""Family `statfs`: the numbers of Tstatfs that df(1) uses.
 
-What is at stake: `df`, and every installer that asks how much room there is: space that root keeps for itself is not
-room for a user.
+What is at stake: `df`, and every installer that checks for free space: space reserved for root is not available to a
+user.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from protocol.messages import Tstatfs
 
 @case("WIRE-STATFS-001", covers=[Tstatfs], severity="linux")
 def test_reserved_room(wire: Wire) -> None:
-    """What the host keeps for root is free and not available: bavail is less than bfree by as much as on the host.
+    """Space reserved for root is free but not available: bavail is less than bfree by as much as on the host.
     Source: statfs(2), "f_bavail: free blocks available to unprivileged user"; df(1) shows it."""
     host = wire.host.statvfs()
     reserved = (host.f_bfree - host.f_bavail) * host.f_frsize
@@ -23,14 +23,14 @@ def test_reserved_room(wire: Wire) -> None:
     if reserved <= 2 * reply.bsize:
         raise Undrivable("the exported file system keeps no room for root: all that is free is available")
     seen = (reply.bfree - reply.bavail) * reply.bsize
-    # Both numbers are rounded to whole blocks of the server; what is reserved does not change by use.
+    # Both numbers are rounded to whole blocks of the server; the reserved space does not change by use.
     between("bytes that are free and not available", seen, reserved - reply.bsize, reserved + reply.bsize)
 
 
 @case("WIRE-STATFS-002", covers=[Tstatfs], severity="linux")
 def test_free_inodes(wire: Wire) -> None:
-    """The number of free inodes is the host's, not that of all.  Source: statfs(2) f_ffree; df -i shows it, and mail
-    servers refuse mail by it."""
+    """The number of free inodes is the host's, not the total.  Source: statfs(2) f_ffree; df -i shows it, and mail
+    servers refuse mail because of it."""
     before = wire.host.statvfs()
     reply = wire.client.statfs(wire.client.root)
     after = wire.host.statvfs()
@@ -38,14 +38,14 @@ def test_free_inodes(wire: Wire) -> None:
     if used < 1000:
         raise Undrivable("the exported file system has few inodes in use, or does not count them")
     low, high = sorted((before.f_ffree, after.f_ffree))
-    # Others of this host make and remove files meanwhile.
+    # Other processes of this host make and remove files meanwhile.
     between("ffree in Rstatfs", reply.ffree, low - used // 4, high + used // 4, code="field:ffree")
 
 
 @case("WIRE-STATFS-003", covers=[Tstatfs], severity="varies")
 def test_identity(wire: Wire) -> None:
-    """The file system's id is the host's, in the order in which the host has it.  Source: statfs(2) f_fsid; QEMU
-    v9fs_fill_statfs and diod put both halves together so; nfs-ganesha has one of its own."""
+    """The file system's id is the host's, with its halves in the host's order.  Source: statfs(2) f_fsid; QEMU
+    v9fs_fill_statfs and diod combine the halves this way; nfs-ganesha has its own id."""
     seen = wire.client.statfs(wire.client.root).fsid
     equal("fsid in Rstatfs", seen, wire.host.statvfs().f_fsid, code="field:fsid")
 
@@ -68,8 +68,9 @@ def test_same_for_every_file(wire: Wire) -> None:
 
 @case("WIRE-STATFS-005", covers=[Tstatfs], severity="varies")
 def test_symbolic_link(wire: Wire) -> None:
-    """A symbolic link itself has a file system, though it leads nowhere.  Source: fstatfs(2) of a link opened with
-    O_PATH | O_NOFOLLOW, for which v9fs_statfs asks of the link; diod follows it, QEMU's local_statfs refuses it."""
+    """Tstatfs of a dangling symbolic link works: the link itself is on a file system.  Source: fstatfs(2) of a link
+    opened with O_PATH | O_NOFOLLOW, for which v9fs_statfs asks with the link's fid; diod follows it, QEMU's
+    local_statfs refuses it."""
     client = wire.client
     wire.host.symlink(b"link", b"nowhere")
     reply, root = client.statfs(client.walk_to(b"link")), client.statfs(client.root)

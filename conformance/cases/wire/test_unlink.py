@@ -1,7 +1,7 @@
 """Family `unlink`: Tunlinkat, and Tremove, which Linux falls back to.
 
-What is at stake: what is removed is gone for good. Only the named entry may go, only when it is of the kind that
-was said, and a Tremove that fails has still given up its fid.
+What is at stake: what is removed is gone for good. Only the named entry may go, and only if it is of the requested
+kind. A Tremove that fails still clunks its fid.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from protocol.messages import Rgetattr, Tremove, Tunlinkat
 
 @case("WIRE-UNLINK-001", covers=[Tunlinkat])
 def test_unlinkat_of_a_file(wire: Wire) -> None:
-    """Tunlinkat removes a file, a symbolic link, a fifo; what the link points to stays.  Source: unlink(2); chaos/diod
+    """Tunlinkat removes a file, a symbolic link, a fifo; the link's target stays.  Source: unlink(2); chaos/diod
     protocol.md, unlinkat."""
     client, host = wire.client, wire.host
     host.file(b"target", b"abc")
@@ -66,7 +66,7 @@ def test_unlinkat_says_which_kind(wire: Wire) -> None:
 
 @case("WIRE-UNLINK-004", covers=[Tunlinkat])
 def test_unlinkat_of_a_full_directory(wire: Wire) -> None:
-    """A directory that holds something stays.  Source: rmdir(2) ENOTEMPTY or EEXIST."""
+    """A directory with entries stays.  Source: rmdir(2) ENOTEMPTY or EEXIST."""
     client, host = wire.client, wire.host
     host.directory(b"dir")
     host.file(b"dir/inner")
@@ -135,7 +135,7 @@ def test_unlinkat_with_unknown_flags(wire: Wire, flags: int) -> None:
 
 @case("WIRE-UNLINK-012", covers=[Tunlinkat], severity="linux")
 def test_open_fids_outlive_the_name(wire: Wire) -> None:
-    """What was opened before Tunlinkat can be read and written afterwards; another file of that name is another file.
+    """A file opened before Tunlinkat can be read and written afterwards; a new file of that name is another file.
     Source: unlink(2); intro(5); GitLab qemu#103, LP#1336794."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
@@ -149,15 +149,15 @@ def test_open_fids_outlive_the_name(wire: Wire) -> None:
 
 @case("WIRE-UNLINK-013", covers=[Tunlinkat])
 def test_unopened_fid_of_what_is_gone(wire: Wire) -> None:
-    """A fid that was not opened, of a file that Tunlinkat removed, is the old file or gone; it never becomes a new file
-    of that name while it shows the old qid.  Source: intro(5); ENOENT: path-keeping servers; ESTALE as NFS has it."""
+    """An unopened fid of a file that Tunlinkat removed is the old file or invalid; it never becomes a new file of that
+    name with the old qid.  Source: intro(5); ENOENT: servers that keep paths; ESTALE as in NFS."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     held = client.walk_to(b"fred")
     path, inode = client.getattr(held).qid.path, host.stat(b"fred").st_ino
     client.unlinkat(client.root, b"fred")
     client.getattr(held, expect=allowed.GONE | {OK})
-    # The inode number that came free goes to any file that is made next, and with it the qid: not to the new fred.
+    # The next file that is made may get the free inode number, and with it the qid: here that is not the new fred.
     made = [host.file(name, b"something else") for name in (b"one", b"two")]
     fresh, keeper = sorted(made, key=lambda name: host.stat(name).st_ino == inode)
     host.rename(fresh, b"fred")
@@ -186,7 +186,7 @@ def test_hard_links_stay(wire: Wire) -> None:
 @pytest.mark.parametrize("kind", ["file", "directory", "symlink", "fifo", "open file"])
 @case("WIRE-UNLINK-030", covers=[Tremove])
 def test_remove(wire: Wire, kind: str) -> None:
-    """Tremove removes what its fid stands for, an empty directory and an open file included, and the fid with it.
+    """Tremove removes the file of its fid, also an empty directory or an open file, and clunks the fid.
     Source: remove(5)."""
     client, host = wire.client, wire.host
     if kind == "directory":
@@ -209,9 +209,8 @@ def test_remove(wire: Wire, kind: str) -> None:
 
 @case("WIRE-UNLINK-031", covers=[Tremove])
 def test_remove_that_fails_clunks(wire: Wire) -> None:
-    """A Tremove that fails has still given up its fid.  Source: remove(5), "it is correct to consider remove to be a
-    clunk with the side effect of removing the file if permissions allow"; lib9p does, kvmtool never clunks (kvmtool
-    HEAD)."""
+    """A Tremove that fails still clunks its fid.  Source: remove(5), "it is correct to consider remove to be a clunk
+    with the side effect of removing the file if permissions allow"; lib9p does, kvmtool never clunks (kvmtool HEAD)."""
     client, host = wire.client, wire.host
     host.directory(b"dir")
     host.file(b"dir/inner")
@@ -224,8 +223,8 @@ def test_remove_that_fails_clunks(wire: Wire) -> None:
 
 @case("WIRE-UNLINK-032", covers=[Tremove])
 def test_remove_of_what_is_gone(wire: Wire) -> None:
-    """Tremove of a file that the host has removed is refused, and the fid is given up.  Source: remove(5); unlink(2)
-    ENOENT."""
+    """Tremove of a file that the host has removed is refused, and clunks the fid.
+    Source: remove(5); unlink(2) ENOENT."""
     client, host = wire.client, wire.host
     host.file(b"fred")
     fid = client.walk_to(b"fred")
@@ -236,7 +235,7 @@ def test_remove_of_what_is_gone(wire: Wire) -> None:
 
 @case("WIRE-UNLINK-033", covers=[Tremove])
 def test_remove_takes_the_file_of_the_fid(wire: Wire) -> None:
-    """When the host has put another file under the name, Tremove does not remove that one instead of its own.
+    """When the host has put another file under the name, Tremove does not remove that file.
     Source: remove(5): the file of the fid; intro(5)."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"old")
@@ -257,8 +256,8 @@ def test_remove_of_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-UNLINK-035", covers=[Tremove])
 def test_root_is_not_removed(wire: Wire) -> None:
-    """The root of the export cannot be removed.  Source: remove(5); rmdir(2) EBUSY; the case's own directory stands in
-    it, so that ENOTEMPTY is an answer as well."""
+    """The root of the export cannot be removed.  Source: remove(5); rmdir(2) EBUSY; the case's own directory is in it,
+    so ENOTEMPTY is allowed as well."""
     client = wire.client
     top = wire.attach(client)
     client.remove(top, expect=allowed.ROOT_STAYS)
@@ -268,8 +267,8 @@ def test_root_is_not_removed(wire: Wire) -> None:
 
 @case("WIRE-UNLINK-036", covers=[Tremove])
 def test_remove_leaves_other_fids(wire: Wire) -> None:
-    """Another fid of the file that Tremove removed, open, still reads it.  Source: remove(5) is about its fid;
-    unlink(2) of an open file."""
+    """Another open fid of the file that Tremove removed still reads it.  Source: remove(5) is about its fid; unlink(2)
+    of an open file."""
     client, host = wire.client, wire.host
     host.file(b"fred", b"abc")
     opened = client.open(b"fred")

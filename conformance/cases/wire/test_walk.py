@@ -1,7 +1,7 @@
 """Family `walk`: Twalk and Tclunk, and what a fid is.
 
-What is at stake: every path of a guest is a chain of walks. A walk that stops half-way, loses a fid, follows a
-link or takes a name for a path turns into wrong files or into a way out of the export.
+What is at stake: every path of a guest is a chain of walks. A walk that stops half-way, loses a fid, follows a link or
+treats a name as a path gives wrong files or a way out of the export.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PATHS = [b"d/fred", b"/d", b"d/", b"/", b"d//fred", b"/assay9-nothing/x", b"d/..
 
 @case("WIRE-WALK-001", covers=[Twalk])
 def test_no_names_clones(wire: Wire) -> None:
-    """A walk of no names makes newfid stand for what fid stands for; both live on by themselves.  Source: walk(5),
+    """A walk of no names makes newfid stand for what fid stands for; both are independent afterwards.  Source: walk(5),
     "newfid ... clone"; chaos/diod protocol.md, walk."""
     client = wire.client
     clone = client.fid()
@@ -43,8 +43,8 @@ def test_no_names_clones(wire: Wire) -> None:
 
 @case("WIRE-WALK-002", covers=[Twalk])
 def test_one_name(wire: Wire) -> None:
-    """A walk of one name answers with one qid, the one that Tgetattr of newfid gives, its type shown by QTDIR and
-    QTSYMLINK.  Source: walk(5); chaos/diod protocol.md, qid."""
+    """A walk of one name answers with one qid, the same as in Rgetattr of newfid, with QTDIR or QTSYMLINK as its type.
+    Source: walk(5); chaos/diod protocol.md, qid."""
     host, client = wire.host, wire.client
     for name, kind in (
         (host.file(b"file"), 0),
@@ -67,15 +67,15 @@ def _only(reply: Rwalk) -> Qid:
 
 
 def _steps(reply: Rwalk, expected: int, what: str) -> bool:
-    """The walk went that far."""
+    """The walk took that many steps."""
     return equal(f"qids in Rwalk {what}", len(reply.wqids), expected, call="Twalk")
 
 
 @pytest.mark.parametrize("count", [2, 3, 15, 16])
 @case("WIRE-WALK-003", covers=[Twalk])
 def test_several_names(wire: Wire, count: int) -> None:
-    """A walk of up to sixteen names goes down all of them and answers with a qid for each.  Source: walk(5),
-    "MAXWELEM 16"."""
+    """A walk of up to sixteen names follows all of them and answers with a qid for each.  Source: walk(5), "MAXWELEM
+    16"."""
     names = wire.host.chain(count)
     client = wire.client
     fid = client.fid()
@@ -105,9 +105,9 @@ def test_more_than_sixteen_names(wire: Wire, count: int) -> None:
 
 @case("WIRE-WALK-005", covers=[Twalk])
 def test_first_name_missing(wire: Wire) -> None:
-    """A walk whose first name does not exist is answered with ENOENT, and newfid is not made.  Source: walk(5), "if
-    the first element cannot be walked for any reason, Rerror is returned"; v9fs_vfs_lookup makes a negative dentry
-    of ENOENT and of nothing else."""
+    """A walk whose first name does not exist is answered with ENOENT, and newfid is not made.  Source: walk(5), "if the
+    first element cannot be walked for any reason, Rerror is returned"; v9fs_vfs_lookup makes a negative dentry for
+    ENOENT only."""
     client = wire.client
     fid = client.fid()
     client.walk(client.root, fid, b"ginger", expect=ENOENT)
@@ -118,9 +118,9 @@ def test_first_name_missing(wire: Wire) -> None:
 
 @case("WIRE-WALK-006", covers=[Twalk])
 def test_walk_stops_half_way(wire: Wire) -> None:
-    """A walk that fails after the first name answers with the qids of the names that were there, and newfid is not
-    made.  Source: walk(5), "the walk will ... return an Rwalk message containing nwqid qids ... newfid ... will
-    be affected only if all elements were walked"."""
+    """A walk that fails after the first name answers with the qids of the existing names, and newfid is not made.
+    Source: walk(5), "the walk will ... return an Rwalk message containing nwqid qids ... newfid ... will be affected
+    only if all elements were walked"."""
     wire.host.chain(2)
     client = wire.client
     fid = client.fid()
@@ -133,7 +133,7 @@ def test_walk_stops_half_way(wire: Wire) -> None:
 @case("WIRE-WALK-007", covers=[Twalk])
 def test_walk_in_place(wire: Wire) -> None:
     """With newfid equal to fid a walk that succeeds moves the fid.  Source: walk(5), "newfid ... may be the same as
-    fid"; Linux p9_client_walk goes on so after sixteen names."""
+    fid"; Linux p9_client_walk continues this way after sixteen names."""
     names = wire.host.chain(20)
     client = wire.client
     fid = client.fid()
@@ -170,7 +170,7 @@ def test_no_names_in_place(wire: Wire) -> None:
 
 @case("WIRE-WALK-010", covers=[Twalk])
 def test_newfid_in_use(wire: Wire) -> None:
-    """A walk to a newfid that is in use, and is not fid itself, is refused, and both fids stay what they were.  Source:
+    """A walk to a newfid that is in use, and is not fid itself, is refused, and both fids do not change.  Source:
     walk(5), "newfid must not be in use unless it is the same as fid"."""
     client = wire.client
     wire.host.file(b"one", b"1")
@@ -183,8 +183,8 @@ def test_newfid_in_use(wire: Wire) -> None:
 
 @case("WIRE-WALK-011", covers=[Twalk])
 def test_out_of_a_file(wire: Wire) -> None:
-    """A walk with names that starts at a file is refused with ENOTDIR or as a name that is not there.  Source:
-    walk(5), "fid must ... represent a directory"; path_resolution(7) ENOTDIR."""
+    """A walk with names that starts at a file is refused with ENOTDIR or ENOENT.  Source: walk(5), "fid must ...
+    represent a directory"; path_resolution(7) ENOTDIR."""
     client = wire.client
     wire.host.file(b"file")
     client.walk(client.walk_to(b"file"), client.fid(), b"x", expect=allowed.NOT_A_DIRECTORY)
@@ -192,7 +192,7 @@ def test_out_of_a_file(wire: Wire) -> None:
 
 @case("WIRE-WALK-012", covers=[Twalk])
 def test_through_a_file(wire: Wire) -> None:
-    """A walk that meets a file with names still left stops there: the file's qid is the last.  Source: walk(5)."""
+    """A walk that reaches a file before the last name stops there: the file's qid is the last.  Source: walk(5)."""
     client = wire.client
     wire.host.directory(b"d")
     wire.host.file(b"d/file")
@@ -203,8 +203,8 @@ def test_through_a_file(wire: Wire) -> None:
 
 @case("WIRE-WALK-013", covers=[Twalk])
 def test_symbolic_link_is_not_followed(wire: Wire) -> None:
-    """A walk to a symbolic link gives the link, and does not go on through it: the client resolves links.  Source:
-    chaos/diod protocol.md, readlink; v9fs_vfs_get_link; QEMU's CVE-2016-9602 came of a server that followed."""
+    """A walk to a symbolic link gives the link itself, and does not follow it: the client resolves links.  Source:
+    chaos/diod protocol.md, readlink; v9fs_vfs_get_link; QEMU's CVE-2016-9602 was a server that followed links."""
     host, client = wire.host, wire.client
     host.directory(b"real")
     host.file(b"real/fred")
@@ -231,9 +231,8 @@ def test_dotdot_goes_up(wire: Wire) -> None:
 
 @case("WIRE-WALK-015", covers=[Twalk])
 def test_dotdot_at_the_root(wire: Wire) -> None:
-    """`..` at the root of the export is the root itself, or is refused; it never leads to what lies above.  Source:
-    walk(5), ".. in the root directory is the root itself"; diod gives the qid of the parent; QEMU CVE-2016-7116,
-    CVE-2017-7471."""
+    """`..` at the root of the export is the root itself, or is refused; it never leads above it.  Source: walk(5), "..
+    in the root directory is the root itself"; diod gives the qid of the parent; QEMU CVE-2016-7116, CVE-2017-7471."""
     client = wire.client
     top = wire.attach(client)
     here = shared.path_of(client, top)
@@ -252,7 +251,7 @@ def test_dotdot_at_the_root(wire: Wire) -> None:
 
 @case("WIRE-WALK-016", covers=[Twalk], severity="varies")
 def test_dot_is_no_name(wire: Wire) -> None:
-    """`.` in a walk is refused.  Source: walk(5), "the name . is not allowed"; hosts know it, and most servers hand it
+    """`.` in a walk is refused.  Source: walk(5), "the name . is not allowed"; hosts know it, and most servers pass it
     on."""
     client = wire.client
     client.walk(client.root, client.fid(), b".", expect=allowed.DOT_NAME)
@@ -286,8 +285,8 @@ def test_empty_name(wire: Wire) -> None:
 @pytest.mark.parametrize("name", PATHS, ids=shared.label)
 @case("WIRE-WALK-019", covers=[Twalk])
 def test_name_with_a_slash(wire: Wire, name: bytes) -> None:
-    """A name that holds a slash is one name, which no directory has: it is refused, not taken for a path.  Source:
-    walk(5) walks one element at a time; QEMU name_is_illegal ENOENT; kvmtool went along (kvmtool 9bb99a8)."""
+    """A name that holds a slash is a single name, which no directory has: it is refused, not treated as a path.
+    Source: walk(5) walks one element at a time; QEMU name_is_illegal ENOENT; kvmtool followed it (kvmtool 9bb99a8)."""
     wire.host.directory(b"d")
     wire.host.file(b"d/fred")
     client = wire.client
@@ -320,8 +319,8 @@ def test_long_names(wire: Wire) -> None:
 
 @case("WIRE-WALK-022", covers=[Twalk], severity="linux")
 def test_name_that_is_no_text(wire: Wire) -> None:
-    """A name is bytes; one that is not UTF-8 is walked like any other.  Source: path_resolution(7); v9fs hands names on
-    as they are."""
+    """A name is bytes; one that is not UTF-8 is walked like any other.  Source: path_resolution(7); v9fs passes names
+    on unchanged."""
     client = wire.client
     for name in (b"\xff\xfe", b"caf\xe9", b"\x01\x02", b" ", b"a\nb", b"-rf", b"\\", b'"', b"...", b"..x"):
         wire.host.file(name)
@@ -330,8 +329,8 @@ def test_name_that_is_no_text(wire: Wire) -> None:
 
 @case("WIRE-WALK-023", covers=[Twalk], severity="linux")
 def test_from_an_open_fid(wire: Wire) -> None:
-    """A fid that is open can be cloned and walked from.  Source: Linux since 5.11 does so, against walk(5), for every
-    ls (hugelgupf/p9 ede3efe and diod#70, diod#81 gave in)."""
+    """A fid that is open can be cloned and walked from.  Source: Linux since 5.11 does so for every ls, contrary to
+    walk(5) (hugelgupf/p9 ede3efe and diod#70, diod#81 had to allow it)."""
     client = wire.client
     wire.host.directory(b"d")
     wire.host.file(b"d/fred", b"abc")
@@ -356,7 +355,7 @@ def test_walk_of_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-WALK-025", covers=[Twalk], severity="varies")
 def test_newfid_nofid(wire: Wire) -> None:
-    """NOFID is not a fid: a walk to it is refused.  Source: attach(5), NOFID stands for none."""
+    """NOFID is not a fid: a walk to it is refused.  Source: attach(5), NOFID means no fid."""
     client = wire.client
     client.walk(client.root, NOFID, expect=allowed.FID_IN_USE | allowed.UNKNOWN_FID)
 
@@ -364,8 +363,8 @@ def test_newfid_nofid(wire: Wire) -> None:
 @pytest.mark.parametrize("number", [0, 1023, 1024, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE], ids=shared.label)
 @case("WIRE-WALK-026", covers=[Twalk, Tclunk])
 def test_any_number_is_a_fid(wire: Wire, number: int) -> None:
-    """A fid is any 32-bit number that the client likes, but NOFID.  Source: intro(5), "fid ... a 32-bit unsigned
-    integer that the client uses"; Linux gives them out from an idr and does not stop at 1024."""
+    """A fid is any 32-bit number but NOFID.  Source: intro(5), "fid ... a 32-bit unsigned integer that the client
+    uses"; Linux allocates them from an idr, beyond 1024."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
     client.walk(client.root, number, b"fred")
@@ -376,8 +375,8 @@ def test_any_number_is_a_fid(wire: Wire, number: int) -> None:
 
 @case("WIRE-WALK-027", covers=[Twalk], severity="linux")
 def test_five_thousand_fids(wire: Wire) -> None:
-    """Five thousand fids live at the same time, each what it was made for.  Source: Linux keeps a fid for every
-    dentry it caches; nixpkgs#181746 has thousands."""
+    """Five thousand fids exist at the same time, each on its own file.  Source: Linux keeps a fid for every dentry it
+    caches; nixpkgs#181746 has thousands."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
     fids = [client.fid() for _ in range(5000)]
@@ -411,7 +410,7 @@ def test_qid_paths_tell_files_apart(wire: Wire) -> None:
 @case("WIRE-WALK-029", covers=[Twalk])
 def test_walk_to_special_files_does_not_open_them(wire: Wire) -> None:
     """Walking to a fifo or a device node answers at once.  Source: walk(5) opens nothing; a fifo without a peer blocks
-    whoever opens it."""
+    the opener."""
     host, client = wire.host, wire.client
     host.fifo(b"fifo")
     host.device(b"null", 1, 3)
@@ -427,7 +426,7 @@ def test_walk_to_special_files_does_not_open_them(wire: Wire) -> None:
 
 @case("WIRE-WALK-040", covers=[Tclunk])
 def test_clunk_frees_the_fid(wire: Wire) -> None:
-    """After Tclunk the fid stands for nothing and its number can be given again.  Source: clunk(5)."""
+    """After Tclunk the fid is unknown and its number can be used again.  Source: clunk(5)."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
     fid = client.walk_to()
@@ -467,8 +466,8 @@ def test_clunk_of_an_unlinked_open_file(wire: Wire) -> None:
 
 @case("WIRE-WALK-044", covers=[Tclunk])
 def test_clunk_gives_descriptors_back(wire: Wire) -> None:
-    """A thousand times open and clunk: all succeed and no descriptor stays behind in the server.  Source: clunk(5);
-    QEMU CVE-2021-20181 was such a storm."""
+    """A thousand opens and clunks all succeed and leave no descriptor behind in the server.  Source: clunk(5); QEMU
+    CVE-2021-20181 was such a storm."""
     client = wire.client
     wire.host.file(b"fred", b"abc")
     before = wire.descriptors()
@@ -480,8 +479,8 @@ def test_clunk_gives_descriptors_back(wire: Wire) -> None:
 @case("WIRE-WALK-045", covers=[Twalk, Tclunk])
 def test_walk_and_clunk_in_flight_together(wire: Wire) -> None:
     """Walks to a fid and its clunk, in flight at once on many fids, are each answered correctly.  Source: intro(5),
-    requests may overtake each other, so that either may come first; QEMU CVE-2018-19364 was a race of two requests
-    on one fid."""
+    requests may overtake each other, so either may come first; QEMU CVE-2018-19364 was a race of two requests on one
+    fid."""
     client = wire.client
     for _ in range(100):
         fid = client.fid()

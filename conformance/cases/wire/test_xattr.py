@@ -1,7 +1,8 @@
-"""Family `xattr`: Txattrwalk, and the fid it makes, which Tread and Tclunk serve.
+"""Family `xattr`: Txattrwalk, and the fid that it makes for Tread and Tclunk.
 
-What is at stake: the value travels through a buffer of the server that the guest sizes, fills and reads. Half of what
-made QEMU's device unsafe (CVE-2016-9102 to 9105, CVE-2017-8086, CVE-2017-15038) was in this message and Txattrcreate.
+What is at stake: the value passes through a buffer of the server whose size and content the guest controls. Half of the
+vulnerabilities of QEMU's device (CVE-2016-9102 to 9105, CVE-2017-8086, CVE-2017-15038) were in this message and
+Txattrcreate.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ def test_value_comes_whole(wire: Wire, size: int) -> None:
 
 
 def _value_is(client: Session, fid: int, name: bytes, expected: bytes) -> bool:
-    """Txattrwalk and Tread bring that value."""
+    """Txattrwalk and Tread return that value."""
     seen = get_value(client, fid, name)
     return equal(f"value of {name!r} as read", seen, expected, code="content", call="Txattrwalk")
 
 
 @case("WIRE-XATTR-002", covers=[Txattrwalk])
 def test_list_of_names(wire: Wire) -> None:
-    """Txattrwalk with an empty name gives the names, each ended by a NUL.  Source: chaos/diod protocol.md, xattrwalk,
-    "If name is empty, newfid represents a list of names"; listxattr(2)."""
+    """Txattrwalk with an empty name gives the list of names, each terminated by a NUL.  Source: chaos/diod protocol.md,
+    xattrwalk, "If name is empty, newfid represents a list of names"; listxattr(2)."""
     fid = with_attributes(wire, colour=b"red", shape=b"round", x=b"")
     found = get_value(wire.client, fid, b"")
     holds("the list of names ends with a NUL", found.endswith(b"\0"), seen=found[-8:], code="names")
@@ -61,7 +62,7 @@ def test_list_of_names(wire: Wire) -> None:
 
 @case("WIRE-XATTR-003", covers=[Txattrwalk])
 def test_list_of_no_names(wire: Wire) -> None:
-    """A file without attributes has a list without user.* names, and its fid reads as the list says.  Source:
+    """A file without attributes has a list without user.* names, and its fid reads as exactly that list.  Source:
     listxattr(2); QEMU's empty list leaked (CVE-2017-8086)."""
     found = get_value(wire.client, with_attributes(wire), b"")
     holds("a file without attributes has no name of user.*", b"user." not in found, seen=found, code="names")
@@ -70,7 +71,7 @@ def test_list_of_no_names(wire: Wire) -> None:
 @case("WIRE-XATTR-004", covers=[Txattrwalk], severity="linux")
 def test_missing_attribute(wire: Wire) -> None:
     """An attribute that is not there is refused with ENODATA, and newfid stays free.  Source: getxattr(2) ENODATA,
-    which v9fs hands to the caller; QEMU on darwin sent the host's ENOATTR (GitLab qemu#1010)."""
+    which v9fs passes to the caller; QEMU on darwin sent the host's ENOATTR (GitLab qemu#1010)."""
     client = wire.client
     fid = with_attributes(wire, shape=b"round")
     newfid = client.fid()
@@ -82,8 +83,8 @@ def test_missing_attribute(wire: Wire) -> None:
 @pytest.mark.parametrize("step", [1, 7, 100])
 @case("WIRE-XATTR-005", covers=[Txattrwalk, Tread])
 def test_value_in_pieces(wire: Wire, step: int) -> None:
-    """A value is read in pieces of any size, and again from its start.  Source: read(5): offset and count mean what
-    they mean for files."""
+    """A value is read in pieces of any size, and again from its start.  Source: read(5): offset and count have the same
+    meaning as for files."""
     client = wire.client
     fid = with_attributes(wire, colour=VALUE[:100])
     newfid = client.fid()
@@ -96,8 +97,8 @@ def test_value_in_pieces(wire: Wire, step: int) -> None:
 @pytest.mark.parametrize("offset", [100, 101, 4096, *EDGES], ids=shared.label)
 @case("WIRE-XATTR-006", covers=[Txattrwalk, Tread])
 def test_read_past_the_value(wire: Wire, offset: int) -> None:
-    """A read at or past the end of the value brings nothing or is refused, however large the offset.  Source: read(5);
-    QEMU added offset and count without looking (CVE-2016-9104)."""
+    """A read at or past the end of the value returns nothing or is refused, however large the offset.  Source: read(5);
+    QEMU added offset and count without an overflow check (CVE-2016-9104)."""
     client = wire.client
     fid = with_attributes(wire, colour=VALUE[:100])
     newfid = client.fid()
@@ -111,8 +112,7 @@ def test_read_past_the_value(wire: Wire, offset: int) -> None:
 @pytest.mark.parametrize("count", [0x7FFFFFFF, 0xFFFFFFF5, 0xFFFFFFFF], ids=shared.label)
 @case("WIRE-XATTR-007", covers=[Txattrwalk, Tread])
 def test_absurd_count(wire: Wire, count: int) -> None:
-    """A count beyond all reason brings the value, or is refused; never bytes beyond it.  Source: read(5);
-    CVE-2016-9104."""
+    """A huge count returns the value, or is refused; never bytes beyond the value.  Source: read(5); CVE-2016-9104."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red")
     newfid = client.fid()
@@ -124,8 +124,8 @@ def test_absurd_count(wire: Wire, count: int) -> None:
 
 @case("WIRE-XATTR-008", covers=[Txattrwalk, Tread])
 def test_value_that_changes_meanwhile(wire: Wire) -> None:
-    """A value that grows or shrinks between Txattrwalk and Tread reads as it was or as it is, and as nothing else.
-    Source: chaos/diod protocol.md, xattrwalk; QEMU sent its heap when the value grew (CVE-2017-15038)."""
+    """A value that grows or shrinks between Txattrwalk and Tread reads as the old or the new value, and nothing else.
+    Source: chaos/diod protocol.md, xattrwalk; QEMU sent heap memory when the value grew (CVE-2017-15038)."""
     client = wire.client
     for before, after in ((b"a" * 10, b"b" * 3000), (b"a" * 3000, b"b" * 10)):
         wire.host.file(FRED)
@@ -141,8 +141,8 @@ def test_value_that_changes_meanwhile(wire: Wire) -> None:
 
 @case("WIRE-XATTR-009", covers=[Txattrwalk])
 def test_names_of_any_bytes(wire: Wire) -> None:
-    """An attribute's name may hold any byte but NUL, also a slash and what is not UTF-8.  Source: xattr(7): names have
-    no structure beyond the namespace; they are no file names."""
+    """An attribute's name may hold any byte but NUL, including a slash and bytes that are not UTF-8.  Source: xattr(7):
+    names have no structure beyond the namespace; they are not file names."""
     client = wire.client
     fid = with_attributes(wire)
     for name in (b"user.a/b", b"user.../x", b"user.\xff\xfe", b"user. "):
@@ -152,7 +152,7 @@ def test_names_of_any_bytes(wire: Wire) -> None:
 
 @case("WIRE-XATTR-010", covers=[Txattrwalk])
 def test_of_a_directory(wire: Wire) -> None:
-    """Directories have attributes as files have.  Source: xattr(7)."""
+    """Directories have attributes like files.  Source: xattr(7)."""
     client = wire.client
     wire.host.directory(b"dir")
     settled(put_value(client, client.walk_to(b"dir"), COLOUR, b"red"), what="an attribute of a directory")
@@ -163,7 +163,7 @@ def test_of_a_directory(wire: Wire) -> None:
 @case("WIRE-XATTR-011", covers=[Txattrwalk, Txattrcreate])
 def test_of_a_symbolic_link(wire: Wire) -> None:
     """A symbolic link's attributes are its own: its target's are neither read nor set through it.  Source:
-    lgetxattr(2); symlinks are the guest's to resolve (CVE-2016-9602)."""
+    lgetxattr(2); the guest resolves symbolic links (CVE-2016-9602)."""
     client = wire.client
     with_attributes(wire, colour=b"red")
     wire.host.symlink(b"link", FRED)
@@ -183,7 +183,7 @@ def test_walk_of_dead_fid(wire: Wire, which: str) -> None:
 
 @case("WIRE-XATTR-013", covers=[Txattrwalk])
 def test_newfid_in_use(wire: Wire) -> None:
-    """Txattrwalk to a newfid that is in use is refused, and that fid stays what it was.  Source: walk(5), "newfid must
+    """Txattrwalk to a newfid that is in use is refused, and that fid does not change.  Source: walk(5), "newfid must
     not be in use"; QEMU alloc_fid."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red")
@@ -205,9 +205,9 @@ def test_newfid_is_the_fid(wire: Wire) -> None:
 @pytest.mark.parametrize("operation", ["lopen", "walk", "readdir", "xattrwalk", "xattrcreate", "setattr"])
 @case("WIRE-XATTR-015", covers=[Txattrwalk])
 def test_xattr_fid_is_no_file(wire: Wire, operation: str) -> None:
-    """A fid that stands for a value is not a file: it cannot be opened, walked from, listed or asked for attributes of
-    its own; refused or not, it reads as the value afterwards.  Source: chaos/diod protocol.md, xattrwalk; QEMU asserts
-    on fid_type in v9fs_open."""
+    """A fid that stands for a value is not a file: it cannot be opened, walked from, listed or asked for its own
+    attributes; whatever the answer, it still reads as the value afterwards.  Source: chaos/diod protocol.md, xattrwalk;
+    QEMU asserts on fid_type in v9fs_open."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red")
     xattr, newfid = client.fid(), client.fid()
@@ -223,7 +223,7 @@ def test_xattr_fid_is_no_file(wire: Wire, operation: str) -> None:
     elif operation == "xattrcreate":
         client.xattrcreate(xattr, COLOUR, 3, expect=allowed.READS_AS_FID)
     else:
-        # QEMU goes by the path that the fid has still
+        # QEMU still uses the path of the fid
         client.setattr(xattr, 8, size=0, expect=allowed.READS_AS_FID | {OK})
     shared.reads(client, xattr, b"red", f"the value after T{operation}")
     client.clunk(xattr)
@@ -232,8 +232,8 @@ def test_xattr_fid_is_no_file(wire: Wire, operation: str) -> None:
 
 @case("WIRE-XATTR-016", covers=[Txattrwalk, Twrite])
 def test_value_for_reading_is_not_written(wire: Wire) -> None:
-    """Twrite to a fid that Txattrwalk made is refused and changes nothing.  Source: chaos/diod protocol.md: it is to be
-    read; setting goes by Txattrcreate."""
+    """Twrite to a fid that Txattrwalk made is refused and changes nothing.  Source: chaos/diod protocol.md: it is for
+    reading; Txattrcreate sets a value."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red")
     xattr = client.fid()
@@ -245,7 +245,7 @@ def test_value_for_reading_is_not_written(wire: Wire) -> None:
 
 @case("WIRE-XATTR-017", covers=[Txattrwalk, Tclunk])
 def test_walked_and_clunked_many_times(wire: Wire) -> None:
-    """Two thousand lists and values, each clunked, leave nothing behind, and the file's fid works on.  Source:
+    """Two thousand lists and values, each clunked, leave nothing behind, and the file's fid still works.  Source:
     clunk(5); hugelgupf/p9 lost a reference each time (hugelgupf#106), QEMU the list (CVE-2017-8086)."""
     client = wire.client
     fid = with_attributes(wire, colour=bytes(3000))

@@ -1,6 +1,7 @@
 """Family `xattrcreate`: Txattrcreate, Twrite and Tclunk, which set an attribute together.
 
-What is at stake: the guest announces how much will come, and may lie; the server holds the value until Tclunk.
+What is at stake: the guest announces the size of the value, which may be false; the server buffers the value until
+Tclunk.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def test_nothing_is_set_before_the_clunk(wire: Wire) -> None:
 
 @case("WIRE-XATTR-033", covers=[Txattrcreate], severity="linux")
 def test_create_flag(wire: Wire) -> None:
-    """With XATTR_CREATE an attribute that exists is refused with EEXIST and stays.  Source: setxattr(2); v9fs hands the
-    flag on (fs/9p/xattr.c)."""
+    """With XATTR_CREATE an attribute that exists is refused with EEXIST and stays.  Source: setxattr(2); v9fs passes
+    the flag on (fs/9p/xattr.c)."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red")
     settled(put_value(client, fid, COLOUR, b"blue", XATTR_CREATE), EEXIST, "an attribute that exists with CREATE")
@@ -115,7 +116,7 @@ def test_unknown_flags(wire: Wire, flags: int) -> None:
 
 @case("WIRE-XATTR-036", covers=[Txattrcreate], severity="linux")
 def test_attribute_is_removed(wire: Wire) -> None:
-    """A size of 0 with XATTR_REPLACE removes the attribute: Linux sends removexattr(2) so.  Source: Linux
+    """A size of 0 with XATTR_REPLACE removes the attribute: Linux sends removexattr(2) this way.  Source: Linux
     v9fs_xattr_handler_set and v9fs_fid_xattr_set with no value; QEMU v9fs_xattr_fid_clunk."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red", shape=b"round")
@@ -136,7 +137,7 @@ def test_empty_value(wire: Wire) -> None:
 @pytest.mark.parametrize("written", [0, 5])
 @case("WIRE-XATTR-038", covers=[Txattrcreate, Tclunk])
 def test_clunked_before_all_is_written(wire: Wire, written: int) -> None:
-    """A value of which not all was written is not set, or only with bytes that were sent; the fid is free.  Source:
+    """An incompletely written value is not set, or only with bytes that were sent; the fid is clunked.  Source:
     chaos/diod protocol.md, xattrcreate; QEMU v9fs_xattr_fid_clunk EINVAL; bytes that nobody sent would be the server's
     memory."""
     client = wire.client
@@ -154,9 +155,9 @@ def test_clunked_before_all_is_written(wire: Wire, written: int) -> None:
 
 @case("WIRE-XATTR-059", covers=[Txattrcreate, Twrite, Tclunk])
 def test_gap_in_the_value(wire: Wire) -> None:
-    """A value whose first bytes were never written is not set: no bytes are made up for the gap.  Source: chaos/diod
-    protocol.md, xattrcreate: the value is what was written; QEMU v9fs_xattr_fid_clunk refuses a value that is not
-    whole; bytes that nobody sent would be the server's memory."""
+    """A value whose first bytes were never written is not set: the server does not invent bytes for the gap.  Source:
+    chaos/diod protocol.md, xattrcreate: the value is what was written; QEMU v9fs_xattr_fid_clunk refuses a value that
+    is not whole; bytes that nobody sent would be the server's memory."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red")
     client.xattrcreate(fid, COLOUR, 10)
@@ -167,8 +168,8 @@ def test_gap_in_the_value(wire: Wire) -> None:
 
 @case("WIRE-XATTR-039", covers=[Txattrcreate, Tread])
 def test_read_before_the_write(wire: Wire) -> None:
-    """Tread on a value that was announced and not written is refused, or brings nothing but zeros.  Source: CWE-200, as
-    CVE-2016-9103: what is in the host's memory is not the guest's to see."""
+    """Tread on a value that was announced and not written is refused, or returns only zeros.  Source: CWE-200, as
+    CVE-2016-9103: the guest must not see the host's memory."""
     client = wire.client
     fid = with_attributes(wire)
     client.xattrcreate(fid, COLOUR, 4000)
@@ -182,7 +183,7 @@ def test_read_before_the_write(wire: Wire) -> None:
 @pytest.mark.parametrize("offset", [11, 4096, *EDGES], ids=shared.label)
 @case("WIRE-XATTR-040", covers=[Txattrcreate, Twrite])
 def test_write_past_the_value(wire: Wire, offset: int) -> None:
-    """A write that starts beyond the announced size is refused or takes nothing, however large the offset.  Source:
+    """A write that starts beyond the announced size is refused or writes nothing, however large the offset.  Source:
     chaos/diod protocol.md, xattrcreate, attr_size[8] is the length of the value; CWE-787, as CVE-2016-9104."""
     client = wire.client
     fid = with_attributes(wire)
@@ -197,7 +198,7 @@ def test_write_past_the_value(wire: Wire, offset: int) -> None:
 
 @case("WIRE-XATTR-041", covers=[Txattrcreate, Twrite])
 def test_more_than_was_announced(wire: Wire) -> None:
-    """A write longer than the announced size is refused or cut there.  Source: QEMU v9fs_xattr_write; chaos/diod
+    """A write longer than the announced size is refused or truncated.  Source: QEMU v9fs_xattr_write; chaos/diod
     protocol.md, xattrcreate attr_size."""
     client = wire.client
     fid = with_attributes(wire)
@@ -214,7 +215,7 @@ def test_more_than_was_announced(wire: Wire) -> None:
 @pytest.mark.parametrize("size", SIZES, ids=shared.label)
 @case("WIRE-XATTR-042", covers=[Txattrcreate])
 def test_absurd_sizes(wire: Wire, size: int) -> None:
-    """A size that no attribute can have is refused, at once or at the clunk, and no memory is set aside for it.
+    """A size that no attribute can have is refused, at once or at the clunk, and no memory is allocated for it.
     Source: setxattr(2) E2BIG above XATTR_SIZE_MAX; QEMU v9fs_xattrcreate."""
     client = wire.client
     fid = with_attributes(wire)
@@ -240,9 +241,9 @@ def test_largest_value(wire: Wire) -> None:
 
 @case("WIRE-XATTR-044", covers=[Txattrcreate])
 def test_created_again_and_again(wire: Wire) -> None:
-    """Txattrcreate on a fid that already gathers a value is refused, or starts over without keeping the first buffer; a
-    thousand times over no memory goes.  Source: CWE-401, as CVE-2016-9102: a guest must not take the memory of its
-    host."""
+    """Txattrcreate on a fid that already collects a value is refused, or starts over without keeping the first buffer:
+    a thousand of them leak no memory.  Source: CWE-401, as CVE-2016-9102: a guest must not exhaust its host's
+    memory."""
     client = wire.client
     fid = with_attributes(wire)
     client.xattrcreate(fid, COLOUR, 4096)
@@ -256,9 +257,9 @@ def test_created_again_and_again(wire: Wire) -> None:
 
 @case("WIRE-XATTR-045", covers=[Txattrcreate, Twrite])
 def test_many_values_at_once(wire: Wire) -> None:
-    """Six hundred values of 60,000 bytes gathered at once are kept or refused with an errno that says so; the session
-    goes on, and once they are clunked an attribute can be set.  Source: setxattr(2) ENOSPC; QEMU's limit on xattr fids
-    (max_xattr) came after guests could use up the host's memory."""
+    """Six hundred values of 60,000 bytes at once are kept, or refused with an errno for that; the session keeps
+    working, and once they are clunked an attribute can be set.  Source: setxattr(2) ENOSPC; QEMU's limit on xattr fids
+    (max_xattr) was added because guests could exhaust the host's memory."""
     client = wire.client
     wire.host.file(FRED)
     data = bytes(60000)
@@ -269,7 +270,7 @@ def test_many_values_at_once(wire: Wire) -> None:
         if client.xattrcreate.send(fid, COLOUR, len(data)).errno(allowed.FULL | {OK}) != OK:
             break
         client.write.send(fid, 0, data).errno(allowed.FULL | {OK})
-    # Tremove would remove the file; a clunk may set the attribute, whatever comes of it.
+    # Tremove would remove the file; a clunk may set the attribute, with whatever result.
     for fid in fids:
         client.clunk.send(fid).errno()
     settled(put_value(client, client.walk_to(FRED), b"user.after", b"x"), what="an attribute afterwards")
@@ -301,7 +302,7 @@ def test_long_names(wire: Wire) -> None:
 
 @case("WIRE-XATTR-048", covers=[Txattrcreate, Txattrwalk])
 def test_nul_in_a_name(wire: Wire) -> None:
-    """A NUL byte does not end an attribute's name: nothing is set or found under what comes before it.  Source:
+    """A NUL byte does not end an attribute's name: nothing is set or found under the part before it.  Source:
     chaos/diod protocol.md, strings carry their length; xattr(7)."""
     client = wire.client
     fid = with_attributes(wire, colour=b"red")
@@ -314,7 +315,7 @@ def test_nul_in_a_name(wire: Wire) -> None:
 @pytest.mark.parametrize("name", [b"colour", b"nowhere.colour", b"user."], ids=shared.label)
 @case("WIRE-XATTR-049", covers=[Txattrcreate])
 def test_names_outside_the_namespaces(wire: Wire, name: bytes) -> None:
-    """A name in no namespace is refused as the host refuses it.  Source: setxattr(2) EOPNOTSUPP; xattr(7)."""
+    """A name without a namespace is refused as on the host.  Source: setxattr(2) EOPNOTSUPP; xattr(7)."""
     fid = with_attributes(wire)
     settled(put_value(wire.client, fid, name, b"x"), allowed.NO_NAMESPACE, f"an attribute called {name!r}")
 
@@ -329,7 +330,7 @@ def test_create_on_dead_fid(wire: Wire, which: str) -> None:
 @case("WIRE-XATTR-051", covers=[Txattrcreate], severity="varies")
 def test_create_on_an_open_fid(wire: Wire) -> None:
     """Txattrcreate on a fid that is open is refused: its open file would be lost.  Source: chaos/diod protocol.md,
-    xattrcreate; Linux always clones first (v9fs_fid_xattr_set); QEMU takes any fid without descriptor."""
+    xattrcreate; Linux always clones first (v9fs_fid_xattr_set); QEMU accepts any fid without a descriptor."""
     client = wire.client
     with_attributes(wire, colour=b"red")
     fid = client.open(FRED)
@@ -339,7 +340,7 @@ def test_create_on_an_open_fid(wire: Wire) -> None:
 
 @case("WIRE-XATTR-052", covers=[Txattrcreate])
 def test_client_that_dies_sets_nothing(wire: Wire) -> None:
-    """A client that vanishes before its clunk has set nothing that it did not send whole.  Source: clunk(5): a
+    """A client that vanishes before its clunk has set only a value that it sent completely.  Source: clunk(5): a
     connection's fids end with it; half a value is none."""
     wire.need(Capability.HANGUP, "the link must be able to die")
     with_attributes(wire, colour=b"red")
@@ -356,8 +357,8 @@ def test_client_that_dies_sets_nothing(wire: Wire) -> None:
 
 @case("WIRE-XATTR-053", covers=[Txattrcreate])
 def test_value_of_an_unlinked_file(wire: Wire) -> None:
-    """Setting an attribute of a file that was unlinked meanwhile succeeds or is refused; never another file of the same
-    name.  Source: setxattr(2) through a descriptor; QEMU goes by path (GitLab qemu#103)."""
+    """Setting an attribute of an unlinked file succeeds or is refused; it never affects another file of the same name.
+    Source: setxattr(2) through a descriptor; QEMU uses the path (GitLab qemu#103)."""
     client = wire.client
     fid = with_attributes(wire)
     client.lopen(client.walk_to(FRED))

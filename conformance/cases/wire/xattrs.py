@@ -1,4 +1,4 @@
-"""What the cases of Txattrwalk and Txattrcreate share: values, and how a guest reads and sets one."""
+"""What the cases of Txattrwalk and Txattrcreate share: values, and how a guest reads and sets them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def with_attributes(wire: Wire, **attributes: bytes) -> int:
 
 
 def read_value(client: Session, fid: int, size: int, step: int | None = None) -> bytes:
-    """What the xattr fid holds, `step` bytes at a time."""
+    """Read the xattr fid, `step` bytes at a time."""
     data = b""
     while len(data) <= size:
         part = bytes(client.read(fid, len(data), step or client.msize - 24).data)
@@ -48,7 +48,8 @@ def get_value(client: Session, fid: int, name: bytes) -> bytes:
 
 
 def put_value(client: Session, fid: int, name: bytes, value: bytes, flags: int = 0) -> int:
-    """Set as Linux does: Txattrcreate, Twrite, Tclunk. The first errno that any of them gave, or OK; `fid` is gone."""
+    """Set a value as Linux does: Txattrcreate, Twrite, Tclunk. Returns the first errno of any of them, or OK; `fid` is
+    clunked."""
     number = client.xattrcreate.send(fid, name, len(value), flags).errno()
     at = 0
     while number == OK and at < len(value):
@@ -62,7 +63,7 @@ def put_value(client: Session, fid: int, name: bytes, value: bytes, flags: int =
 
 
 def settled(number: int, expect: Expect = None, what: str = "the attribute") -> bool:
-    """Setting the value ended as `expect` says: with success, or refused; another errno is reported beside it."""
+    """Setting the value ended as `expect` says: with success or a refusal; another errno is reported separately."""
     errnos = allowed_set(expect)
     seen = errno_name(number) if number != OK else "success"
     if number in errnos:
