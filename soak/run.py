@@ -19,7 +19,7 @@ from conformance.sut.load import load
 from conformance.sut.registry import kind_of
 from conformance.vfs.deployment import Deployment
 from conformance.vfs.mount_options import MountOptions, parse
-from guests.agent.link import AgentBug, CallHung, LinkLost, WorkerDied
+from guests.agent.link import AgentBug, CallHung, LinkLost, WorkerDied, WorkerKilled
 from guests.host import signals
 from guests.host.processes import clean_left_over
 from soak.artefacts import Artefacts
@@ -49,7 +49,7 @@ ATTEMPTS = 3
 TOO_MANY = 25
 """Failed iterations after which a run ends: more of them show nothing new."""
 
-GUEST_GONE = (LinkLost, CallHung, AgentBug, WorkerDied)
+GUEST_GONE = (LinkLost, CallHung, AgentBug, WorkerDied, WorkerKilled)
 
 
 class Runner:
@@ -189,14 +189,16 @@ class Runner:
             self._mark = self.deployment.mark()
             self._start_jobs()
 
-    def _recover(self, why: str) -> None:
+    def _recover(self, error: Exception, prefix: str = "") -> None:
         """The target crashed or hangs: start a fresh guest; the iterations in progress begin again."""
+        why = f"{prefix}{error}"
         begun = time.monotonic()
         if self._injector is not None:
             self._injector.abandon(f"the target failed meanwhile: {why}")
         self.artefacts.save_console(self.deployment, self._mark, f"trouble-{self.journal.session}")
         lost = self.deployment.ground_lost(answers=False)  # another process may have ended it
-        self.journal.event("trouble", source="target" if lost is None else "ground", what=str(lost or why))
+        blameless = lost is not None or isinstance(error, AgentBug | WorkerKilled)
+        self.journal.event("trouble", source="ground" if blameless else "target", what=str(lost or why))
         self.view.trouble(str(lost or why))
         self._recoveries += 1
         if self._recoveries > ATTEMPTS:
@@ -206,7 +208,7 @@ class Runner:
         try:
             self._restart()
         except GUEST_GONE as e:
-            self._recover(f"after the restart: {e}")
+            self._recover(e, "after the restart: ")
             return
         self.journal.event("recovered", seconds=time.monotonic() - begun)
 
@@ -234,7 +236,7 @@ class Runner:
                 self._poll(now)
             except GUEST_GONE as e:
                 asked = False  # programs that start again have not been asked
-                self._recover(str(e))
+                self._recover(e)
             if all(job.done for job in self._jobs):
                 return "time is up" if over else "all iterations done"
             self.view.tick(began, self.plan.seconds, [(j.job.instance, j.begun, j.ops) for j in self._jobs])

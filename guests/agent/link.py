@@ -23,6 +23,7 @@ from guests.agent.ops import Ops
 from guests.agent.packing import agent_file
 from guests.agent.wire import CallAbsent, as_declared, decode, encode, errno_number
 from guests.errors import InfrastructureError
+from guests.host.endings import interference, sent_signal
 from guests.host.lines import LineChannel, LineReader
 from guests.host.processes import reap
 
@@ -42,6 +43,10 @@ class CallHung(Exception):
 
 class WorkerDied(Exception):
     """The worker process that made the call died of it (a signal such as SIGBUS, or an exit)."""
+
+
+class WorkerKilled(InfrastructureError):
+    """Another process, or the kernel for want of memory, killed or stopped the worker process that made the call."""
 
 
 class LinkLost(InfrastructureError):
@@ -178,7 +183,8 @@ class AgentLink:
     def receive(self, number: int, timeout: float) -> Reply:
         """Wait for the reply to request `number`.
 
-        Raises CallError (the call's errno), CallHung, CallAbsent, WorkerDied, LinkLost, Refused or AgentBug;
+        Raises CallError (the call's errno), CallHung, CallAbsent, WorkerDied, WorkerKilled, LinkLost, Refused or
+        AgentBug;
         WrongClock where the agent says that a call hung whose limit is not over by this host's clock; Unprepared where
         a call that was posted before it has failed.
         """
@@ -330,21 +336,27 @@ def _judge(op: str, reply: dict[str, Any], timeout: float) -> Reply:
         error = CallError(number, reply.get("text") or os.strerror(number))
         error.changed, error.seconds, error.seen = changed, seconds, seen
         raise error
+    if "stopped" in reply:
+        raise WorkerKilled(f"the calling process is stopped: process {reply['stopped']} got SIGSTOP", "find the sender")
     if "hung" in reply:
         raise CallHung(f"the call did not return within {timeout:.0f} s")
     if "absent" in reply:
         raise CallAbsent(reply["absent"])
     if "died" in reply:
-        raise WorkerDied(_death(reply["died"]))
+        raise _death(reply["died"])
     if "bug" in reply:
         raise AgentBug(reply["bug"])
     return Reply(as_declared(returns(op), decode(reply.get("v"))), changed, seconds, seen)
 
 
-def _death(status: int | None) -> str:
-    if status is not None and os.WIFSIGNALED(status):
-        return f"the calling process was killed by signal {os.WTERMSIG(status)}"
-    return f"the calling process ended with wait status {status}"
+def _death(status: int | None) -> WorkerDied | WorkerKilled:
+    """The error for a process that died in its call, with this wait status."""
+    if status is None or not os.WIFSIGNALED(status):
+        return WorkerDied(f"the calling process ended with wait status {status}")
+    number = os.WTERMSIG(status)
+    if (sent := sent_signal(-number)) is not None:
+        return WorkerKilled(*interference("the calling process", sent))
+    return WorkerDied(f"the calling process was killed by signal {number}")
 
 
 class LocalChannel(LineReader):

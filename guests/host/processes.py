@@ -56,9 +56,19 @@ def exiting(pid: int) -> bool:
     return not fields or fields[0] in "ZX" or bool(int(fields[6]) & 0x4)
 
 
-def stopped(pid: int) -> bool:
-    """Whether the process is stopped by a signal (SIGSTOP)."""
-    return stat_fields(pid)[:1] == ["T"]
+def stopped(what: str, pid: int) -> tuple[str, str] | None:
+    """The message and the remedy where the process of ``what``, or a descendant of it, is stopped by a signal.
+
+    A process that is traced has another state. Source: proc(5).
+    """
+    try:
+        tree = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.Error:
+        return None
+    for one in tree:
+        if stat_fields(one)[:1] == ["T"]:
+            return f"{what} is stopped: process {one} got SIGSTOP", f"find the sender; kill -CONT {one} continues it"
+    return None
 
 
 def reap(process: subprocess.Popen[bytes], limit: float = 60.0) -> int | None:

@@ -72,9 +72,8 @@ class AnyMachine(ABC, Generic[S]):
         sent = None if self._launch is None else self._launch.sent_signal()
         if sent is not None:
             return InfrastructureError(*interference(self.program, sent, memory))
-        if self.pid and stopped(self.pid):
-            why = f"{self.program} is stopped: process {self.pid} got SIGSTOP"
-            return InfrastructureError(why, f"find the sender; kill -CONT {self.pid} continues it")
+        if self.pid and (why := stopped(self.program, self.pid)) is not None:
+            return InfrastructureError(*why)
         if (failure := self.console.own_disk_failure(self._begun)) is not None:
             return InfrastructureError(
                 f"the guest's own disk failed ({failure}): its behaviour says nothing about the share",

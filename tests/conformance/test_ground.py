@@ -77,6 +77,28 @@ def test_an_agent_that_somebody_kills_is_started_again(local: tuple[Run, LocalDe
     assert run(harmless).verdict == "pass"
 
 
+@pytest.mark.parametrize("which", ["inside", "inside, a further process", "outside", "outside, a further process"])
+def test_an_agent_that_somebody_stops_is_started_again(local: tuple[Run, LocalDeployment], which: str) -> None:
+    """A process that was stopped in its call was a share that hangs."""
+    run, deployment = local
+    side = which.split(",", maxsplit=1)[0]
+
+    def stops(share: Share) -> None:
+        within = deployment._within
+        assert within is not None
+        vantage = getattr(share, side)
+        if which == side:
+            os.kill(deployment.host.pid if side == "outside" else within.pid, signal.SIGSTOP)
+        else:
+            vantage = vantage.spawn("other")
+            os.kill(vantage.getpid(), signal.SIGSTOP)
+        vantage.timeout = 0.5
+        vantage.create("after", b"content")
+
+    assert is_error_of_ground(run(stops), " is stopped: process ")
+    assert run(harmless).verdict == "pass"
+
+
 def test_an_agent_that_is_killed_while_the_case_passes_is_no_finding_either(
     local: tuple[Run, LocalDeployment],
 ) -> None:

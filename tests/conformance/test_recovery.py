@@ -62,6 +62,25 @@ def test_a_process_that_dies_is_a_finding(local: Run, before: bool) -> None:
     assert local(harmless).verdict == "pass"
 
 
+@pytest.mark.parametrize("which", ["main", "other"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_somebody_else_kills_is_no_fault_of_the_target(
+    local: Run, which: str, number: signal.Signals
+) -> None:
+    """A calling process that the OOM killer took was charged to the share."""
+
+    def killed(share: Share) -> None:
+        share.inside.create("before", b"content")
+        caller = share.inside if which == "main" else share.inside.spawn(which)
+        os.kill(caller.getpid(), number)
+        caller.stat("before")
+
+    seen = local(killed)
+    assert (seen.verdict, seen.infrastructure) == ("error", True), seen.reason
+    assert f"was ended by {number.name}" in seen.reason
+    assert local(harmless).verdict == "pass"
+
+
 @pytest.mark.parametrize("which", ["main", "main, noticed as the next request is sent", "another"])
 def test_a_crash_of_the_agent_is_a_fault_of_the_suite(local: Run, which: str) -> None:
     """Its silence was taken for a target that no longer answers."""

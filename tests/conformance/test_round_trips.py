@@ -139,8 +139,8 @@ def test_turns_of_several_processes_are_one_round_trip(agent: Counting, tmp_path
 def test_turns_go_on_after_a_process_that_died(agent: Counting, tmp_path: Path) -> None:
     inside = Vantage("inside", agent, str(tmp_path))
     one = inside.spawn("one")
-    killed, alive = one.then.run(["sh", "-c", "kill -KILL $PPID"]), inside.then.getpid()
-    with pytest.raises(Finding, match="killed by signal 9"):
+    killed, alive = one.then.run(["sh", "-c", "kill -SEGV $PPID"]), inside.then.getpid()
+    with pytest.raises(Finding, match="killed by signal 11"):
         killed.result()
     assert alive.result() == inside.getpid()
 

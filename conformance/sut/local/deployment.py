@@ -22,7 +22,7 @@ from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink, LocalChannel
 from guests.host.endings import sent_signal
-from guests.host.processes import dying_with_parent, end, reap
+from guests.host.processes import dying_with_parent, end, reap, stopped
 from guests.host.waiting import happens
 
 
@@ -120,8 +120,16 @@ class LocalDeployment(ShareDeployment):
         return (
             ended_by_another("the agent inside", within, memory)
             or ended_by_another("the server", sent_signal(served), memory)
+            or self._stopped()
             or self.host.lost(self.answer_limit)
         )
+
+    def _stopped(self) -> GroundLost | None:
+        """The error when another process stopped the agent inside or the server."""
+        agent, server = self._within, self._server
+        why = stopped("the agent inside", agent.pid) if agent is not None else None
+        why = why or (stopped("the server", server.pid) if server is not None else None)
+        return None if why is None else GroundLost(*why)
 
     def recover(self) -> None:
         self._end()

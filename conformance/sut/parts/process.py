@@ -100,9 +100,8 @@ class ServerProcess:
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
         """The error when another process ended or stopped it, or None: its own crashes are the target's."""
         status = reap(self._process)
-        if status is None and stopped(self.pid):
-            why = f"{self.name} is stopped: process {self.pid} got SIGSTOP"
-            return GroundLost(why, f"find the sender; kill -CONT {self.pid} continues it")
+        if status is None and (why := stopped(self.name, self.pid)) is not None:
+            return GroundLost(*why)
         return ended_by_another(self.name, sent_signal(status, self.tail(400)), memory)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:

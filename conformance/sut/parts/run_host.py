@@ -81,9 +81,8 @@ class RunHost(LocalHost):
                 f"the agent outside was ended by {how}, and the mount namespace of the run with it",
                 f"{_AGAIN}; find the process that ended it",
             )
-        if stopped(channel.pid):
-            why = f"the agent outside is stopped: process {channel.pid} got SIGSTOP"
-            return GroundLost(why, f"{_AGAIN}; find the sender")
+        if (why := stopped("the agent outside", channel.pid)) is not None:
+            return GroundLost(*why)
         try:
             link.calls_with(timeout=answer_limit).getpid()
         except Exception as error:  # noqa: BLE001 - in any case it makes no further calls

@@ -4,8 +4,8 @@ Modules of the standard library's Python, 3.8 and later, which `guests.agent.pac
 pushed; `__main__` begins it. Rules that joining asks for, and that `tests/guests/test_agent_packing.py` checks: modules
 import each other's names, never each other; a name stands for one thing in all of them; types are for the checker
 alone. It speaks JSON lines on standard input and output. A request is {"id", "proc", "op", "args", "kw", "timeout"};
-its reply {"id", "v": value}, {"id", "errno", "text"}, {"id", "hung": seconds}, {"id", "died": signal or status}, or
-{"id", "bug": traceback}. Bytes travel as {"b64": ...}, path names as strings with surrogate escapes.
+its reply {"id", "v": value}, {"id", "errno", "text"}, {"id", "hung": true}, {"id", "stopped": pid}, {"id", "died": wait
+status}, or {"id", "bug": traceback}. Bytes travel as {"b64": ...}, path names as strings with surrogate escapes.
 
 Calls of "main" are made in the agent's own process; "proc" may name further processes, which it forks: that is how
 a case gets a second process, another user or another umask. A call that never returns does not take the agent

@@ -163,7 +163,7 @@ class Agent:
         """
         for name, w in list(self.workers.items()):
             if w.waiting and w.waiting[0][1] <= now:
-                self.drop(name, {"hung": True})
+                self.drop(name, {"stopped": w.pid} if w.stopped() else {"hung": True})
         if not self.workers and for_caller:  # reading waits as well, for one system call less
             return os.read(self.source, 1 << 20), time.monotonic()
         deadlines = [w.waiting[0][1] for w in self.workers.values() if w.waiting]

@@ -111,6 +111,14 @@ class Worker:
             return False
         return True
 
+    def stopped(self) -> bool:
+        """Whether a signal keeps it from running, rather than its call. Source: proc(5)."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                return file.read().rpartition(b")")[2].split()[:1] == [b"T"]
+        except OSError:
+            return False
+
     def end(self) -> int | None:
         """Kill it; the wait status, or None where it is stuck in the kernel and does not die."""
         KEPT.discard(self.channel.fileno())
