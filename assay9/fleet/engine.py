@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from distributed import Client, Future, LocalCluster, as_completed
 
-from assay9.fleet.shards import Outcome, Shards, end_shards, run_shard
+from assay9.fleet.shards import Outcome, Shards, end_shards, plugin_name, run_shard
 from conformance.errors import InfrastructureError, UsageError
 from guests.host.waiting import happens
 
@@ -23,6 +23,8 @@ _AT_ONCE = 1000
 """Shards of the same tags that the scheduler has at a time: what it does for a shard must not grow with their number.
 
 Of each tags so many: shards that wait for a worker that nobody has started hold back no others."""
+_NO_SUITE = (ImportError, AttributeError, SyntaxError)
+"""What an import raises where the suite is not installed, or not the one that is here, or is too new for Python."""
 _END = 120.0
 """Seconds for cancelled shards to end: a shard kills what does not end before."""
 
@@ -35,6 +37,11 @@ class Fleet:
         self._stack = contextlib.ExitStack()
         self.run = secrets.token_hex(4)
         """Distinguishes the tasks of this run from others on the same scheduler."""
+        self.unable: dict[str, str] = {}
+        """Workers that cannot import the suite, and so get no shards -> why. Filled in by `check`."""
+        self._able: list[str] | None = None
+        """Addresses of the workers that get tasks, where some do not. Dask itself refuses such a worker that starts
+        later: the plugin of the shards does not load there."""
 
     def __enter__(self) -> Fleet:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what a user has to know, outcomes say
@@ -65,9 +72,23 @@ class Fleet:
         self._stack.close()
 
     def check(self, wanted: Mapping[str, Sequence[str]]) -> list[str]:
-        """Tags that no worker has yet. Raises UsageError where none will have them: the workers are all here."""
-        there = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        having = [set(worker["resources"]) for worker in there]
+        """Tags that no worker has yet. Raises UsageError where none will have them: the workers are all here.
+
+        Raises InfrastructureError where no worker can import the suite.
+        """
+        there = self.client.scheduler_info(n_workers=-1)["workers"]
+        tried = self.client.run(exec, f"import {run_shard.__module__}", on_error="return")
+        refused = {address: error for address, error in tried.items() if isinstance(error, _NO_SUITE)}
+        self.unable = {f"{there[one]['id']} at {one}": str(refused[one]) for one in there if one in refused}
+        if self.unable:
+            self._able = [address for address in there if address not in refused]
+            if not self._able:
+                worker, why = next(iter(self.unable.items()))
+                raise InfrastructureError(
+                    f"no worker can import the suite: {worker} says {why}",
+                    "install assay9[fleet] where `dask worker` runs, in the same version as here",
+                )
+        having = [set(worker["resources"]) for address, worker in there.items() if address not in refused]
         missing = {name: tags for name, tags in wanted.items() if not any(set(tags) <= one for one in having)}
         if missing and self._scheduler is None:
             name, tags = next(iter(missing.items()))
@@ -89,8 +110,16 @@ class Fleet:
         `more` are further words for each run, `program` what stands in the place of `assay9`.
         """
         self.run = secrets.token_hex(4)
-        self.client.register_plugin(Shards(self.run, plan, more, program))
-        yield from self.each(wanted, functools.partial(run_shard, self.run), _lost)
+        try:
+            self.client.register_plugin(Shards(self.run, plan, more, program))
+        except Exception:
+            if not self.unable:  # else it is they that refuse; all others have it
+                raise
+        try:
+            yield from self.each(wanted, functools.partial(run_shard, self.run), _lost)
+        finally:  # a scheduler that others run keeps no plan of ours
+            with contextlib.suppress(OSError, RuntimeError, TimeoutError, KeyError):  # KeyError: of an unable worker
+                self.client.unregister_worker_plugin(plugin_name(self.run))
 
     def each(
         self,
@@ -111,7 +140,13 @@ class Fleet:
             names = [left[tags].popleft() for _ in range(min(number, len(left[tags])))]
             keys = [f"{self.run}-{name}" for name in names]
             made: list[Future[Result]] = self.client.map(
-                work, keys, names, key=keys, resources=dict.fromkeys(tags, 1) or None, pure=False
+                work,
+                keys,
+                names,
+                key=keys,
+                resources=dict.fromkeys(tags, 1) or None,
+                workers=self._able,
+                pure=False,
             )
             waiting.update({key: (future, name) for key, future, name in zip(keys, made, names, strict=True)})
             return made

@@ -45,7 +45,14 @@ class Work:
     def run(self, fleet: Fleet, more: list[str]) -> int:
         """Run all shards; the exit status of the whole. Raises InfrastructureError where the disk refuses."""
         wanted = {name: shard["tags"] for name, shard in self._shards.items()}
-        for tags in fleet.check(wanted):
+        without = fleet.check(wanted)
+        for worker, why in fleet.unable.items():
+            click.echo(
+                f"assay9: worker {worker} gets no shards, because it cannot import the suite ({why}): install "
+                "assay9[fleet] there",
+                err=True,
+            )
+        for tags in without:
             click.echo(f"assay9: no worker has {tags} yet: the shards that need it wait", err=True)
         try:
             self._place.mkdir(parents=True)

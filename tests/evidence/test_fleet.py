@@ -10,11 +10,13 @@ import functools
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -161,6 +163,61 @@ def test_a_tag_that_no_worker_here_has_is_refused(fleet: Fleet) -> None:
     assert fleet.check(wanted("root")) == []
     with pytest.raises(UsageError, match="shard local-1 needs root, kvm, which no worker here has: add --tag"):
         fleet.check(wanted("root", "kvm"))
+
+
+WITHOUT_THE_SUITE = """
+import sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in ("assay9", "conformance", "guests"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+sys.meta_path.insert(0, Finder)
+from distributed.cli.dask_worker import main
+main()
+"""
+SAID = " gets no shards, because it cannot import the suite (No module named 'assay9'): install assay9[fleet] there"
+
+
+def workers(fleet: Fleet) -> dict[str, Any]:
+    there: dict[str, Any] = fleet.client.scheduler_info(n_workers=-1)["workers"]
+    return there
+
+
+@pytest.fixture
+def joined(fleet: Fleet) -> Iterator[Fleet]:
+    """The same cluster as a scheduler that others run, which a worker without the suite has joined."""
+    address = fleet.client.scheduler.address
+    words = [address, "--name", "bad", "--nthreads", "1", "--resources", "root=1", "--no-nanny", "--no-dashboard"]
+    process = subprocess.Popen([sys.executable, "-c", WITHOUT_THE_SUITE, *words], stderr=subprocess.DEVNULL)
+    try:
+        with Fleet(address, 0, []) as running:
+            eventually(lambda: "bad" in [one["id"] for one in workers(running).values()] and len(workers(running)) == 3)
+            yield running
+    finally:
+        process.kill()
+        process.wait()
+    eventually(lambda: len(workers(fleet)) == 2)
+
+
+def test_the_shards_of_a_worker_without_the_suite_go_to_the_others(
+    joined: Fleet, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.go()
+    monkeypatch.setattr(joined, "shards", functools.partial(joined.shards, program=stage.program()))
+    assert Work(PLAN, tmp_path / "results").run(joined, []) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "import the suite" in line]
+    assert line.startswith("assay9: worker bad at tcp://127.0.0.1:") and line.endswith(SAID)
+    assert stage.shards("done") == ALL
+
+
+def test_workers_none_of_which_has_the_suite_are_one_line(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = workers(fleet)
+    monkeypatch.setattr(fleet.client, "run", lambda *_, **__: dict.fromkeys(there, ImportError("No module named 'a'")))
+    monkeypatch.setattr(fleet, "unable", {})
+    monkeypatch.setattr(fleet, "_able", None)
+    with pytest.raises(InfrastructureError, match=r"no worker can import the suite: .* says No module named 'a'") as e:
+        fleet.check(wanted())
+    assert "\n" not in str(e.value) and "install assay9[fleet] where `dask worker` runs" in str(e.value)
 
 
 def test_a_refusal_on_a_worker_is_an_outcome_that_says_why(fleet: Fleet) -> None:
