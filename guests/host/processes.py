@@ -27,6 +27,8 @@ from guests.host.files import remove_tree
 from guests.host.waiting import happens
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_DEATH = 5.0
+"""Seconds that killed processes are waited for."""
 
 
 def stat_fields(pid: int) -> list[str]:
@@ -270,24 +272,40 @@ def end(process: subprocess.Popen[bytes], patience: float = 2.0) -> None:
 
 
 def end_session(leader: int) -> int:
-    """SIGKILL what is left of the session of a child that was started in one of its own, and has ended: how many."""
-    left = 0
-    for pid in psutil.pids():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if pid != leader and os.getsid(pid) == leader:
+    """SIGKILL what is left of the session of a child that was started in one of its own, and has ended: how many.
+
+    A process that it killed may still exist after 5 s: the kernel has not ended it.
+    """
+    killed: set[int] = set()
+
+    def ended() -> bool:
+        left = [pid for pid in psutil.pids() if pid != leader and start_time(pid) and _session(pid) == leader]
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-                left += 1
-    return left
+        killed.update(left)
+        return not left
+
+    happens(ended, _DEATH)
+    return len(killed)
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def end_tree(pid: int, started: int) -> None:
     """SIGKILL a process that is not a child of ours, and its descendants, if it is the one that we think."""
     if start_time(pid) != started:
         return
+    tree = {pid: started}
     with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    happens(lambda: start_time(pid) != started, 5.0)
+        found = (child.pid for child in psutil.Process(pid).children(recursive=True))
+        tree |= {child: start for child in found if (start := start_time(child)) is not None}
+    for one in tree:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+    happens(lambda: all(start_time(one) != start for one, start in tree.items()), _DEATH)

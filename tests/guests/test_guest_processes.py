@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +19,17 @@ from guests.errors import InfrastructureError
 from guests.host import paths
 from guests.host.files import mounts_below, remove_tree, require_space
 from guests.host.locks import appearing, exclusive
-from guests.host.processes import claim, claimed, clean_left_over, dying_with_parent, end, read_states, start_time
+from guests.host.processes import (
+    claim,
+    claimed,
+    clean_left_over,
+    dying_with_parent,
+    end,
+    end_session,
+    end_tree,
+    read_states,
+    start_time,
+)
 from guests.host.progress import silent
 from tests.waiting import PATIENT, eventually
 
@@ -126,6 +139,58 @@ def test_ending_is_patient_and_then_not() -> None:
     assert stubborn.stdout is not None and stubborn.stdout.readline() == b"up\n"
     end(stubborn, patience=0.2)
     assert stubborn.returncode == -9
+
+
+@pytest.fixture
+def family() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A leader of a session of its own, and its child, which does not end with it."""
+    words = ["sh", "-c", "sleep 600 > /dev/null 2>&1 & echo $!; read -r line"]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as leader:
+        assert leader.stdout is not None
+        child = int(leader.stdout.readline())
+        started = start_time(child)
+        yield leader, child
+        leader.kill()
+    if start_time(child) == started is not None:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.fixture
+def slow_deaths(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Processes end a while after they were killed, as they do on a busy machine."""
+    kill = os.kill
+    under_way: dict[int, threading.Timer] = {}
+
+    def late(pid: int, number: int) -> None:
+        if pid not in under_way:
+            under_way[pid] = threading.Timer(0.3, kill, (pid, number))
+            under_way[pid].start()
+
+    with monkeypatch.context() as changed:
+        changed.setattr(os, "kill", late)
+        yield
+    for timer in under_way.values():
+        timer.join()
+
+
+def test_the_rest_of_a_session_is_gone_when_it_was_ended(
+    family: tuple[subprocess.Popen[str], int], slow_deaths: None
+) -> None:
+    leader, child = family
+    leader.communicate("\n")
+    assert start_time(child) is not None
+    assert end_session(leader.pid) == 1
+    assert start_time(child) is None
+
+
+def test_a_tree_is_gone_when_it_was_ended(family: tuple[subprocess.Popen[str], int], slow_deaths: None) -> None:
+    leader, child = family
+    started = start_time(leader.pid)
+    assert started is not None
+    end_tree(leader.pid, started)
+    assert start_time(leader.pid) is None and start_time(child) is None
 
 
 def test_a_claimed_directory_goes_with_the_block(tmp_path: Path) -> None:
