@@ -1,8 +1,8 @@
 """The checks of a case: each names what it judges, and a failed check does not hide the next.
 
-A check that fails makes a `Finding`. While a case runs (`collecting`) the finding is kept and the case goes on, so
-that every wrong field is reported and a known defect hides nothing behind it; `require_...` ends the case at once, for
-values that its further steps depend on. Outside a case every check raises. Pure: no calls, no clock, no pytest.
+A check that fails makes a `Finding`. While a case runs (`collecting`) the finding is kept and the case continues, so
+that every wrong field is reported and a known defect hides nothing. `require_...` ends the case at once, for values on
+which its further steps depend. Outside a case every check raises. Pure: no calls, no clock, no pytest.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _TYPES = {
 
 
 class Found(list[Finding]):
-    """The findings of one case, and how many values were judged, right ones too."""
+    """The findings of one case, and the number of values judged, including right ones."""
 
     judged = 0
 
@@ -99,7 +99,7 @@ def report(finding: Finding) -> None:
 
 
 def report_all(findings: Sequence[Finding]) -> None:
-    """Keep them where a case runs; elsewhere raise them, several as `Findings`."""
+    """Keep them while a case runs; elsewhere raise them, several as `Findings`."""
     if _found.get() is None:
         raise_all(list(findings))
     for finding in findings:
@@ -109,10 +109,9 @@ def report_all(findings: Sequence[Finding]) -> None:
 def raise_all(found: list[Finding], last: BaseException | None = None) -> None:
     """Raise the outcome of a case: nothing, one Finding, or several as `Findings`.
 
-    `last` is what ended the case: a further finding (a call's OSError counts as one); an exception of Python's own that
-    what was found before it explains, a missing key of a reply that is wrong already; or anything else, which then
-    wins: an error of the suite or of the infrastructure is never hidden behind findings. What cannot be driven any
-    further (Undrivable) does not hide what was found before.
+    `last` is the exception that ended the case. A Finding, or a call's OSError, is a further finding. A Python
+    exception that earlier findings explain (a missing key of a wrong reply) is dropped. Anything else wins: findings
+    never hide an error of the suite or of the infrastructure. Undrivable does not hide earlier findings.
     """
     if found and isinstance(last, Undrivable):
         last = None
@@ -131,7 +130,7 @@ _CONSEQUENCES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueE
 
 
 def ended(found: list[Finding], last: BaseException | None) -> BaseException | None:
-    """What `raise_all` raises, handed back; None where a case has found nothing and ran to its end."""
+    """What `raise_all` raises, as a value; None if a case has found nothing and ran to its end."""
     try:
         raise_all(found, last)
     except Exception as error:  # noqa: BLE001 - it is passed on unchanged
@@ -142,7 +141,7 @@ def ended(found: list[Finding], last: BaseException | None) -> BaseException | N
 def findings_of(raised: BaseException | None) -> tuple[Finding, ...]:
     """The findings that an exception stands for: several, one, or none.
 
-    An OSError that a case did not expect is one, too. A plain assertion is none: it names no fault of the target.
+    An unexpected OSError is one, too. A plain assertion is not: it names no fault of the target.
     """
     if isinstance(raised, Findings):
         return raised.found
@@ -161,9 +160,9 @@ ALWAYS_MUST = frozenset({"died", "escape"})
 
 
 def gravest(found: Iterable[Finding], own: Severity) -> Severity:
-    """The severity of a case that came to these findings: that of the gravest, none graver than the case's own.
+    """The severity of a case with these findings: that of the gravest, at most the case's own.
 
-    But a target that dies, or lets a guest out of its share, is a failure in each case.
+    But a target that dies, or lets a guest out of its share, fails as `must` in every case.
     """
     found = tuple(found)
     if any(one.code in ALWAYS_MUST for one in found):
@@ -217,7 +216,9 @@ def fields(what: str, seen: Mapping[str, Any], **expected: object) -> bool:
     """
     if not seen or "exists" in seen:
         return holds(f"{what} is there", False, seen=seen.get("exists", "nothing"), code="exists")
-    right = [_field(what, seen, name, value) for name, value in expected.items()]  # each of them, not up to the first
+    right = [
+        _field(what, seen, name, value) for name, value in expected.items()
+    ]  # all of them, not only up to the first wrong one
     return all(right)
 
 
@@ -240,7 +241,7 @@ def changes(
     must: Collection[str] = (),
     may: Collection[str] | None = (),
 ) -> bool:
-    """Between two stat results all the fields of `must` have changed, and no others but those of `may`, if it is given.
+    """Between two stat results all the fields of `must` have changed, and no others except those of `may`, if given.
 
     `what` names the file and what was done: "'fred' by read(2)". Names go without their prefix. Each wrong field is a
     finding of its own, `field:NAME`. Returns whether all is so.
@@ -263,7 +264,7 @@ def changes(
 
 
 class Octal(int):
-    """A number that messages show in base 8: modes, permission bits, umasks."""
+    """A number that findings show in base 8: modes, permission bits, umasks."""
 
     def __repr__(self) -> str:
         return oct(self)
@@ -272,7 +273,7 @@ class Octal(int):
 
 
 class Errno(int):
-    """An errno, or 0 for success, that messages show by its name."""
+    """An errno, or 0 for success, that findings show by name."""
 
     def __repr__(self) -> str:
         return errno_name(self) if self else "success"
@@ -281,14 +282,14 @@ class Errno(int):
 
 
 def require_equal(what: str, seen: object, expected: object, *, code: str = "value", **values: object) -> None:
-    """As `equal`, and ends the case when it is not so: its further steps need this."""
+    """Like `equal`, but ends the case on a failure: its further steps need this."""
     judged()
     if seen != expected:
         raise _finding(f"{what}: {difference(seen, expected)}", code, what, seen, expected, values)
 
 
 def require(what: str, condition: object, *, seen: object = None, code: str = "value", **values: object) -> None:
-    """As `holds`, and ends the case when it is not so: its further steps need this."""
+    """Like `holds`, but ends the case on a failure: its further steps need this."""
     judged()
     if not condition:
         shows = "" if seen is None else f" (seen: {shown(seen)})"
@@ -317,7 +318,7 @@ def _finding(text: str, code: str, what: str, seen: object, expected: object, va
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: one line, at most 120 characters; sets are sorted, so that texts repeat."""
+    """A value as a finding shows it: one line, at most 120 characters; sets are sorted, so texts are stable."""
     if isinstance(value, AbstractSet):
         inner = ", ".join(sorted(map(repr, value)))
         text = f"{{{inner}}}" if value else "nothing"
@@ -327,7 +328,7 @@ def shown(value: object) -> str:
 
 
 def difference(seen: object, expected: object) -> str:
-    """Both values in words, the first difference named where they are long: bytes, texts, lists, sets, dicts."""
+    """Both values in words; for long bytes, texts, lists, sets and dicts the first difference."""
     if isinstance(seen, bytes | str) and isinstance(expected, bytes | str) and type(seen) is type(expected):
         return _sequence_difference(seen, expected)
     if isinstance(seen, AbstractSet) and isinstance(expected, AbstractSet):
@@ -379,6 +380,6 @@ def _list_difference(seen: list[Any], expected: list[Any]) -> str:
 
 
 def first_difference(seen: Sequence[object], expected: Sequence[object]) -> int:
-    """Where two sequences differ first: the length of the shorter one where it begins the other."""
+    """The index of the first difference of two sequences; the length of the shorter if the other begins with it."""
     pairs = enumerate(zip(seen, expected, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(seen), len(expected)))

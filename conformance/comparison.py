@@ -1,4 +1,4 @@
-"""What one comparison saw: values of any type while a case runs, their text in a record.
+"""The result of one comparison: values of any type while a case runs, their text in a record.
 
 Plain slotted dataclasses: a long run makes a million of them, and a pydantic object costs three times the time and
 eight times the memory. pydantic checks them when a record is read, mypy when one is made.
@@ -33,7 +33,7 @@ class FieldComparison(Generic[V]):
 
     @property
     def ok(self) -> bool:
-        """Equal, or different for a reason."""
+        """Equal, or different for a stated reason."""
         return self.equal or self.tolerated is not None
 
 
@@ -54,5 +54,5 @@ class Comparison(Generic[V]):
 
 
 def compared(kind: str, path: str, fields: list[FieldComparison[Any]]) -> Comparison[Any]:
-    """What a look saw, before it is known which call it followed."""
+    """The result of a comparison, before the call that preceded it is known."""
     return Comparison(0, kind, path, fields, all(field.ok for field in fields))

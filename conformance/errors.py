@@ -31,8 +31,8 @@ class Finding(AssertionError):
     a word and a detail (`field:mtime_ns`); `conformance.checks.CODES` says what each word means. `values` names what
     the text says: `call`, `what`, `seen`, `expected`, `inside`, `outside`, ..., each as short text.
 
-    `severity` is that of this finding where it is lighter than its case's: a refusal with an unusual errno, in a case
-    whose point is that something is refused. None means the case's own.
+    `severity` is set if this finding is lighter than its case: a refusal with an unusual errno, in a case that demands
+    a refusal. None means the case's own.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Finding(AssertionError):
 
 
 class Findings(Finding):
-    """Several findings of one case, in the order in which they were seen; code and values are the first one's."""
+    """Several findings of one case, in the order in which they were seen; code and values are those of the first."""
 
     MOST_SHOWN = 20
     """Findings that the text shows; it says how many more there are."""

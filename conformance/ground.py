@@ -1,8 +1,8 @@
-"""The suite's own ground, checked before a failure is charged to the target.
+"""The suite's own environment ("ground"), checked before a failure is charged to the target.
 
-A case that failed on broken ground says nothing about the target: it is an error of the infrastructure, in one line
-with the remedy. The ground of a run is free space and directories on this host (`HostGround`), the processes that only
-the target itself may end (`guests.host.endings` distinguishes a crash from a signal that was sent), the agents, and the
+A case that failed on broken ground says nothing about the target: it is an infrastructure error, in one line with the
+remedy. The ground of a run is free space and directories on this host (`HostGround`), the processes that only the
+target itself may end (`guests.host.endings` distinguishes a crash from a signal that was sent), the agents, and the
 guest's own disks (`guests.machines.base`). Rule of this module: it knows nothing of cases and verdicts.
 """
 
@@ -37,7 +37,7 @@ def lost(error: InfrastructureError | None) -> GroundLost | None:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory of this host in which the suite, or what it starts, has to be able to write."""
+    """A directory of this host in which the suite, or a program that it starts, must be able to write."""
 
     what: str
     """For messages: "the exported files"."""
@@ -46,7 +46,7 @@ class Place:
     remedy: str
 
     def without_room(self) -> GroundLost | None:
-        """The error when too little space is free there, or None. A missing directory is not checked here."""
+        """The error if too little space is free there, or None. A missing directory is not checked here."""
         try:
             seen = os.statvfs(self.directory)
         except OSError:
@@ -74,13 +74,13 @@ def results_place(directory: Path) -> Place:
 
 
 def served_place(directory: Path) -> Place:
-    """Where a server's exported directory is beside its log."""
+    """Where a server's exported directory and its log are."""
     what = "the exported files and the results"
     return Place(what, directory, SCRATCH_MB, "free some space there, or name another directory with --results")
 
 
 def cache_place(directory: Path) -> Place:
-    """Where machines have the copies of their disks."""
+    """Where the copies of machines' disks are."""
     return Place("the machines' disks", directory, CACHE_MB, "free some space there, or set XDG_CACHE_HOME")
 
 
@@ -98,7 +98,7 @@ class HostGround:
         self._kept: dict[Path, tuple[int, int]] = {}
 
     def keep(self, directories: Iterable[Path]) -> None:
-        """Remember which directories these are; replaces what was kept before."""
+        """Remember the identity of these directories; replaces those kept before."""
         self._kept = {
             directory: (seen.st_dev, seen.st_ino) for directory in directories if (seen := _stat(directory)) is not None
         }

@@ -27,11 +27,11 @@ def results_option(
 
 
 def json_option(function: F, what: str = "Print JSON, for programs.") -> F:
-    """--json: `as_json` is true where a program reads the output."""
+    """--json: `as_json` is true if a program reads the output."""
     return click.option("--json", "as_json", is_flag=True, help=what)(function)
 
 
 def durations_option(function: F) -> F:
-    """--durations: `runs` that say how long cases take."""
+    """--durations: `runs` that show how long cases take."""
     what = "Balance by how long cases took there (repeatable)."
     return click.option("--durations", "runs", multiple=True, metavar="RUN", help=what)(function)

@@ -78,7 +78,7 @@ __all__ = [
 
 @pytest.hookimpl(tryfirst=True)  # before pytest makes its cache
 def pytest_configure(config: pytest.Config) -> None:
-    """Check the target and everything named on the command line before anything slow starts."""
+    """Check the target and the command line before anything slow starts."""
     config.addinivalue_line("markers", "assay9: a conformance case")
     if not config.getoption("--target"):
         return
@@ -126,7 +126,7 @@ class RunPlugin:
             if not preflight.vouched():
                 preflight.check(self._request())
             for option, file in (("--junitxml", config.option.xmlpath), ("--log-file", config.option.log_file)):
-                if file:  # pytest's own options, about which it would complain at the end of the run
+                if file:  # pytest's own options, about which it would complain only at the end of the run
                     preflight.check_file(Path(file), option)
         self.run_dir = Path(worker["assay9_run_dir"]) if worker else Path()
         self.messages = str(worker["assay9_messages"]) if worker else ""
@@ -147,7 +147,7 @@ class RunPlugin:
         self.stopped = ""
         """Why pytest ended the run before its end."""
         if self.controls:
-            signals.install()  # `assay9` has done it already, plain pytest has not
+            signals.install()  # done already by `assay9`, but not by plain pytest
             signals.working()
         else:
             signals.install(worker=True)
@@ -173,7 +173,7 @@ class RunPlugin:
     # ---- which cases, with which mounts
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
-        """Do not even import what --layer or --family leaves out."""
+        """Do not import modules that --layer or --family leaves out."""
         if collection_path.suffix != ".py" or collection_path.parent.parent != CASES:
             return None
         families = self.config.getoption("--family")
@@ -190,12 +190,12 @@ class RunPlugin:
             metafunc.parametrize("share", chosen, indirect=True, ids=[str(m) for m in chosen])
 
     def _mounts_for(self, case: Case) -> list[MountOptions]:
-        """The mounts of the run, each with the options that the case itself must have."""
+        """The mounts of the run, each with the options that the case itself needs."""
         return list(dict.fromkeys(parse(case.mount, m) for m in self._caches_for(case)))
 
     @functools.cached_property
     def _only_mount(self) -> MountOptions | None:
-        """The one way in which the share is mounted, where the run cannot choose."""
+        """The only mount of the share, if the run cannot choose."""
         return self.kind.only_mount(asked_of(self.target, self.given, self._layers()))
 
     def _caches_for(self, case: Case) -> list[MountOptions]:
@@ -240,7 +240,7 @@ class RunPlugin:
             kept = [item for item in kept if item in mine]
         if dropped:
             self.config.hook.pytest_deselected(items=dropped)
-        # One mount after the other; first the case that judges whether the mount works at all.
+        # One mount after the other; the case that judges whether the mount works at all comes first.
         first = {item: getattr(case_of(item), "id", "") != MOUNTABLE for item in kept}
         self.mountable = [mount for item in kept if not first[item] and (mount := mount_of(item)) is not None]
         if seed := self.config.getoption("--order"):
@@ -276,7 +276,7 @@ class RunPlugin:
                 scope=self._scope(),
                 asked=self._asked(),
             )
-            with signals.deferred():  # an unknown directory would be left behind
+            with signals.deferred():  # otherwise an unknown directory would be left behind
                 self.writer = RunWriter.create(Path(self.config.getoption("--results")).absolute(), environment)
                 self.run_dir = self.writer.run_dir
             without_tracebacks(self.config)
@@ -287,17 +287,17 @@ class RunPlugin:
             signals.working()
 
     def _asked(self) -> dict[str, str]:
-        """The options that choose what is tested: runs with other values are not compared with this run."""
+        """The options that select what is tested: runs with other values are not compared with this run."""
         chosen = {name: self.given[name] for name, one in flags().items() if one.flag.chooses}
         return {name: str(value) for name, value in chosen.items() if value}
 
     def _title(self) -> str:
-        """The title from the target's TOML, which is about its own QEMU, not about a replacement."""
+        """The title from the target's TOML, unless the target's QEMU is replaced."""
         qemu = self.given["qemu"]
         return f"target {self.target.name} with {qemu} in place of its own QEMU" if qemu else self.target.title
 
     def _scope(self) -> Scope:
-        """What this run was asked to run, and what there is beyond that."""
+        """What this run selects, and what it leaves out."""
         option, layers = self.config.getoption, self._layers()
         beyond = [layer for layer in drivable(self.target) if layer not in layers]
         functions = Counter(entry.layer for entry in index.index().values()) if beyond else Counter[str]()
@@ -329,7 +329,7 @@ class RunPlugin:
             pytest.skip("did not run: the time of --limit is over")
         runner = self._runner(case.layer)
         if runner.broken is not None and (isinstance(runner, NotStarted) or not self.counts):
-            # What did not start judges nothing: one line instead of a thousand.
+            # A target that did not start judges nothing: one line instead of a thousand.
             self.completeness.not_run(pyfuncitem.nodeid)
             pyfuncitem.session.shouldstop = f"assay9: {runner.broken}"
             pytest.skip(f"did not run: {runner.broken}")
@@ -351,7 +351,7 @@ class RunPlugin:
         return True
 
     def pytest_runtest_logstart(self) -> None:
-        """Another case is about to run: not after a signal whose exception some library code has swallowed."""
+        """Refuse another case after a signal whose exception library code has swallowed."""
         signals.check()
 
     def _runner(self, layer: str) -> CaseRunner:
@@ -375,7 +375,7 @@ class RunPlugin:
         return self.runners[key]
 
     def _describe(self, key: str, runner: CaseRunner) -> None:
-        """Add what was started to the record: a machine with a mounted share describes the run before all others."""
+        """Add what was started to the record; a machine with a mounted share takes precedence."""
         assert self.writer is not None
         seen = {**runner.environment(), **runner.captured()}
         seen.pop("server_argv", None)  # `machines` has it
@@ -396,11 +396,11 @@ class RunPlugin:
             return
         if send(self.messages, f"{self.worker}: {text}"):
             return
-        with contextlib.suppress(OSError):  # a terminal that was closed
+        with contextlib.suppress(OSError):  # the terminal was closed
             sys.__stderr__.write(f"assay9[{self.worker}]: {text}\n")  # type: ignore[union-attr]
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """pytest ends before its end: by a signal, or because it or a plugin wants to (-x; no guest could start)."""
+        """pytest ends early: by a signal, or because it or a plugin decides so (-x; no guest could start)."""
         self.stopped = str(excinfo.value)
 
     @pytest.hookimpl(trylast=True)  # pytest-xdist has ended the workers
@@ -411,7 +411,7 @@ class RunPlugin:
         for runner in self.runners.values():
             try:
                 runner.stop()
-            except InfrastructureError as e:  # the results must not go with it
+            except InfrastructureError as e:  # the results must not be lost with it
                 self._progress(str(e))
                 if self.writer is not None:
                     self.writer.trouble(str(e))
@@ -428,11 +428,11 @@ class RunPlugin:
         if not self.controls:
             self.writer.close()
             if (status := signals.exit_status()) is not None:
-                # Not as pytest ends a worker: to it, one that is interrupted wants the whole run to stop.
+                # Not the status with which pytest ends a worker: an interrupted worker would stop the whole run.
                 os._exit(status)
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not self.writer.troubled:
             self.writer.abandon()
-            session.exitstatus = 2  # -k, --layer or --family let no case through: the user's words, not the machine
+            session.exitstatus = 2  # -k, --layer or --family select no case: the user's error, not the machine's
         else:
             session.exitstatus = self._finish(session, exitstatus)
             if exitstatus == pytest.ExitCode.INTERNAL_ERROR:  # then pytest calls no summary hook
@@ -454,7 +454,7 @@ class RunPlugin:
         return signals.exit_status() or exit_status(record) or (3 if unwritten else 0)
 
     def pytest_unconfigure(self) -> None:
-        """Keep the record where the session did not reach its finish: a signal while it started."""
+        """Keep the record if the session did not reach its finish: a signal during the start."""
         if not self.controls:
             signals.idle()  # the worker's process waits to be ended, and has nothing to end itself
         if self.reporter is not None:
@@ -468,7 +468,7 @@ class RunPlugin:
                 raise SystemExit(signals.exit_status())  # pytest's own status would be 2
 
     def _write_reports(self) -> bool:
-        """Write the reports; whether some are missing. The record, and the status it gives, matter more than they."""
+        """Write the reports; returns whether some are missing, which does not affect the record or its status."""
         try:
             write_reports(self.run_dir, (*DEFAULT_REPORTS, *(("allure",) if self.config.getoption("--allure") else ())))
         except InfrastructureError as e:
@@ -507,13 +507,13 @@ def _key_of(item: pytest.Item) -> tuple[str, str]:
 
 
 def _by_guest_alone(item: pytest.Item) -> bool:
-    """Whether the guest's kernel decides the case alone, so that no server can fail it."""
+    """Whether the guest's kernel alone decides the case, so no server can fail it."""
     case = case_of(item)
     return case is not None and case.layer in ON_A_SHARE and declared(case.id, parameters_of(item)) == "guest"
 
 
 def _as_outcome(result: CaseResult, raised: BaseException | None) -> None:
-    """Say a verdict in pytest's words: passed, failed, skipped (with the reason), xfailed."""
+    """Translate a verdict into pytest's: passed, failed, skipped (with the reason), xfailed."""
     line = f"{result.id}: {result.verdict}: {result.reason}"
     if result.verdict in ("undrivable", "unsupported"):
         pytest.skip(line)

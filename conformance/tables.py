@@ -1,6 +1,6 @@
 """TOML files of targets and components: reading them, and one line for each error in them.
 
-Rule of this module: it knows TOML and pydantic, and no table in particular.
+Rule of this module: it knows TOML and pydantic, but no particular table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Strict(BaseModel):
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises FileNotFoundError, and UsageError, one line, for all else."""
+    """The tables of a TOML file. Raises FileNotFoundError, or UsageError, one line, for any other problem."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def word(what: str, valid: Iterable[str] | Callable[[], Iterable[str]]) -> AfterValidator:
-    """For a field's type: refuse a word that is none of the valid ones, with the nearest."""
+    """For a field's type: refuse an invalid word, and name the nearest valid one."""
 
     def check(given: str) -> str:
         words = list(valid() if callable(valid) else valid)
@@ -59,11 +59,11 @@ def word(what: str, valid: Iterable[str] | Callable[[], Iterable[str]]) -> After
 
 
 def problem(error: ValidationError, root: Any, prefix: str = "") -> str:
-    """The first thing that is wrong, with its place and, for a misspelt word, the nearest valid one.
+    """The first error, with its place and, for a misspelt word, the nearest valid one.
 
-    `root` is what was validated: a model, or a union of models that one of their keys distinguishes.
+    `root` is the type that was validated: a model, or a union of models with a discriminating key.
     """
-    # a key that is misspelt is also one that is missing: name what was written
+    # a misspelt key is also a missing key: name what the user wrote
     found = next((one for one in error.errors() if one["type"] == "extra_forbidden"), error.errors()[0])
     extra = found["type"] == "extra_forbidden"
     parents, last = (found["loc"][:-1], found["loc"][-1:]) if extra else (found["loc"], ())
@@ -85,7 +85,7 @@ def problem(error: ValidationError, root: Any, prefix: str = "") -> str:
 
 
 def _toml(value: object) -> str:
-    """A value that is no table, as TOML has it."""
+    """A value that is no table, in TOML syntax."""
     return json.dumps(value) if isinstance(value, str | int | float | bool) else "..."
 
 
@@ -102,7 +102,7 @@ class _At:
 
 
 def _follow(loc: Sequence[int | str], root: Any) -> _At:
-    """Walk down the models; pydantic puts the values that choose among models into its places, a file does not."""
+    """Walk down the models; pydantic's locations include discriminating values, which a file's do not."""
     place: list[int | str] = []
     models, tag = _models_in(root), ""
     others: tuple[type[BaseModel], ...] = ()

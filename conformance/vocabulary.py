@@ -1,6 +1,6 @@
-"""The words that verdicts are made of, each named once: literals of verdicts, severities, layers, rules, and errnos.
+"""The vocabulary of verdicts, each word defined once: literals of verdicts, severities, layers, rules, and errnos.
 
-Rule of this module: words and their meaning, nothing that decides.
+Rule of this module: words and their meaning, no decisions.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The index of all cases and who decides each of them, known without running one."""
+"""The index of all cases, and who decides each of them, without running any."""

@@ -1,7 +1,7 @@
 """The programs of the layer application: TOML files beside its cases, and those that the user names.
 
-Each says what runs in a directory of a guest, what that needs, and what of its result is no matter. The user's files
-come in an environment variable, since the cases are collected by processes of their own.
+Each says what runs in a directory of a guest, what it needs, and which parts of its result to ignore. The user's files
+are named in an environment variable, because separate processes collect the cases.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Who decides a case: the server, the guest's kernel on what the server answered, or the guest's kernel alone.
 
 A case whose only point is that the guest's kernel refuses a bad argument can't be failed by any server. Who decides is
-derived from the messages of each call in the guest's trace: an errno that the case asserts is the server's where the
-server answered a message of that call with it. Without a trace a case counts as the server's, so that no case is left
-out by mistake. `decided.toml` beside this module declares the cases that are not the server's, as they were recorded; a
-test derives them again.
+derived from the messages of each call in the guest's trace: the server decided an errno that the case asserts if it
+answered a message of that call with it. Without a trace the server counts as the one who decided, so that no case is
+left out by mistake. `decided.toml` beside this module declares the other cases, as recorded; a test derives them again.
 """
 
 from __future__ import annotations
@@ -130,8 +129,8 @@ class Step:
 def derive(steps: Sequence[Step], covers: Iterable[str] = (), comparisons: Iterable[str] = ()) -> DecidedBy:
     """Who decided a case that made these calls.
 
-    `covers`: messages that the case declares to be its point; `comparisons`: the kinds (content, readdir, xattr, ...)
-    of those that it asked for.
+    `covers`: messages that the case is about; `comparisons`: the kinds (content, readdir, xattr, ...) that it
+    requested.
     """
     if list(covers):
         return "server"
@@ -144,7 +143,7 @@ def derive(steps: Sequence[Step], covers: Iterable[str] = (), comparisons: Itera
             refusals.add(step.errno)
         elif step.op in ASKING and not step.names - LOOKUPS:
             if step.op == "attempts" and step.refused - {"ENODATA"}:
-                return "server"  # several calls in one: which errno is whose is not known
+                return "server"  # several calls in one: it is unknown which call gave which errno
             asked = True
         elif (refusals or asked) and step.op in VERIFYING and not step.names - _VERIFYING_MESSAGES:
             continue
@@ -162,12 +161,12 @@ def derive(steps: Sequence[Step], covers: Iterable[str] = (), comparisons: Itera
 
 
 def declared(case_id: str, parameters: str = "") -> DecidedBy:
-    """Who decides the case, as recorded; the server where nothing else is declared."""
+    """Who decides the case, as recorded; the server if nothing is declared."""
     return _declared().get(f"{case_id}[{parameters}]" if parameters else case_id, "server")
 
 
 def of_case(case_id: str) -> dict[DecidedBy, list[str]]:
-    """Who decides the case with which parameters, as far as it is not the server; "" where it has none."""
+    """Who decides the case, by parameters, except where the server does; "" for a case without parameters."""
     found: dict[DecidedBy, list[str]] = {}
     for name, by in _declared().items():
         stem, _, parameters = name.partition("[")

@@ -1,8 +1,8 @@
 """The index of all cases, without importing them: ids, layers, families, parameters, the names that -k matches.
 
-Words that a user writes are checked against this before anything starts. Collecting all cases takes seconds, so it is
-done once for each state of the sources, in a process of its own (`python -m conformance.catalogue.index`), and kept in
-the cache. Layers and families are names of files and cost nothing.
+The user's words are checked against it before anything starts. Collecting all cases takes seconds, so a separate
+process (`python -m conformance.catalogue.index`) does it once for each state of the sources, and the result is cached.
+Layers and families are names of files and cost nothing.
 
 Rule of this module: it reads sources and the cache, and never imports a case into the process of a run, where pytest
 has to import it first in order to rewrite its assertions.
@@ -33,7 +33,7 @@ _KEPT = 8
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One case, with every parameter that it is collected with (the mount is none of them)."""
+    """One case, with all its parameters except the mount."""
 
     id: str
     layer: str
@@ -65,7 +65,7 @@ def index() -> dict[str, Entry]:
 
 
 def warm() -> None:
-    """Put the index into the cache unless it is there. `setup.sh` does so, so that the first refusal is quick."""
+    """Put the index into the cache unless it is there. `setup.sh` calls it, so that the first refusal is quick."""
     index()
 
 
@@ -80,13 +80,13 @@ def state() -> str:
 
 
 def _file() -> Path | None:
-    with contextlib.suppress(InfrastructureError):  # without the cache the cases are collected again, nothing else
+    with contextlib.suppress(InfrastructureError):  # without the cache the cases are collected again, that is all
         return paths.cache_dir() / f"cases-{state()}.json"
     return None
 
 
 def _read(file: Path) -> dict[str, Entry] | None:
-    """What was kept; None where nothing was, or another version kept it, or it is damaged."""
+    """The cached index; None if there is none, or it is of another version or damaged."""
     try:
         seen, _, text = file.read_bytes().partition(b"\n")
         if seen != _seal(text):
@@ -97,7 +97,7 @@ def _read(file: Path) -> dict[str, Entry] | None:
 
 
 def _collected(file: Path | None) -> dict[str, Entry]:
-    """Collect in another process, and keep what it says in `file`."""
+    """Collect in another process, and keep the result in `file`."""
     argv = [sys.executable, "-m", "conformance.catalogue.index"]
     done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=300)
     try:
@@ -111,13 +111,13 @@ def _collected(file: Path | None) -> dict[str, Entry]:
 
 
 def _entry(read: dict[str, Any]) -> Entry:
-    """What was read of one case. Raises TypeError where it is of another version of the suite."""
+    """One case from the cache. Raises TypeError if it is of another version of the suite."""
     made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in read.items()}
     return Entry(**made)
 
 
 def _seal(text: bytes) -> bytes:
-    """The first line of the file: a case that is missing in the rest would be one that nobody can ask for."""
+    """The first line of the file, a checksum of the rest: nobody could select a case that was lost from the cache."""
     return hashlib.sha256(text).hexdigest().encode()
 
 
@@ -132,7 +132,7 @@ def _keep(file: Path, text: bytes) -> None:
 
 
 def _collect() -> Iterable[Entry]:
-    """What pytest itself collects, with pytest's own names for -k."""
+    """What pytest collects, with pytest's own names for -k."""
     import pytest  # noqa: PLC0415 - 120 ms, and only the process that collects needs it
     from _pytest.mark import KeywordMatcher  # noqa: PLC0415 - as above
 

@@ -1,4 +1,4 @@
-"""What a run leaves: the record, collected while it runs, and what follows from it alone: counts, facts, sums.
+"""The record of a run, collected while it runs, and what is derived from it alone: counts, facts, sums.
 
 Nothing here imports targets, guests' machines or pytest.
 """

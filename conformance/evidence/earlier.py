@@ -1,6 +1,6 @@
 """How many cases judged the target in an earlier run: `summary.json` of each run, and the run to compare with.
 
-A record has tens of megabytes; its summary has what another run compares itself with, and what a script may want.
+A record has tens of megabytes; its summary has what another run or a script needs of it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _SAME = 0.9
 
 
 def directory_name(target: str) -> str:
-    """What the names of the directories of runs on a target end with."""
+    """The end of the directory names of runs on a target."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", target) or "target"
 
 
 def summary(record: Record) -> dict[str, Any]:
-    """What other runs and scripts want to know of a run."""
+    """What other runs and scripts need to know about a run."""
     seen, e = overview(record), record.environment
     return {
         "schema_version": SCHEMA_VERSION,
@@ -51,8 +51,8 @@ def summary(record: Record) -> dict[str, Any]:
 def earlier(run_dir: Path, environment: Environment, results: list[CaseResult]) -> Earlier | None:
     """The newest run before `run_dir` in the same directory to compare with; None where there is none.
 
-    It has the same target and options, came to its end with a verdict, and selected nine tenths of our cases; where no
-    run did, it is the one that selected most of them.
+    It has the same target and options, ended with a verdict, and selected nine tenths of our cases; if no run did, it
+    is the one that selected most of them.
     """
     now = {_name(r): standing(r) in JUDGED for r in results}
     best: tuple[int, str, _Then] | None = None

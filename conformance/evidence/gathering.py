@@ -44,7 +44,7 @@ def gather(run_dir: Path, why_not_run: str) -> Record:
 
 
 def read_selected(run_dir: Path, damage: list[str]) -> Iterator[Selected]:
-    """The cases that were to be run, once for each worker; what can't be read is added to `damage`."""
+    """The selected cases, once for each worker; unreadable lines are reported in `damage`."""
     return _lines(run_dir, "selected", _SELECTED, damage)
 
 
@@ -54,7 +54,7 @@ def read_results(run_dir: Path, worker: str = "*") -> Iterator[CaseResult]:
 
 
 def not_run(selected: Selected, reason: str, details: str = "", worker: str = "main") -> CaseResult:
-    """The `error` that stands for a case that ended without a result of its own."""
+    """The `error` for a case that ended without a result of its own."""
     return CaseResult(
         **selected.model_dump(exclude={"node_id"}),
         verdict="error",
@@ -100,7 +100,7 @@ _OF_EACH_WORKER = frozenset({"argv", "notes", "machines", "other", "exported", "
 
 
 def _merged(whole: Environment, described: Mapping[str, dict[str, Any]]) -> Environment:
-    """The first worker's facts, everybody's machines, and a note on whatever else differs."""
+    """The first worker's facts, the machines of all workers, and a note on whatever else differs."""
     first: dict[str, Any] = {}
     notes, machines = list(whole.notes), dict(whole.model_dump()["machines"])
     for worker, facts in described.items():
@@ -117,7 +117,7 @@ def _merged(whole: Environment, described: Mapping[str, dict[str, Any]]) -> Envi
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file of a run directory. Raises UsageError, one line, where it is damaged or newer."""
+    """A JSON file of a run directory. Raises UsageError, one line, if it is damaged or of a newer version."""
     try:
         seen = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as e:

@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def with_host_facts(environment: Environment) -> Environment:
-    """The environment with what the caller left empty about this host and this suite filled in."""
+    """The environment, with empty fields about this host and this suite filled in."""
     facts: dict[str, Any] = {
         "host_kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "host_distribution": _distribution(),
@@ -31,7 +31,7 @@ def with_host_facts(environment: Environment) -> Environment:
 
 
 def commit_of(checkout: Path) -> str:
-    """The commit of a checkout, with -dirty where tracked files differ from it; empty where it is none."""
+    """The commit of a checkout, with -dirty if tracked files differ; empty if it is no checkout."""
     if not (checkout / ".git").exists():
         return ""
     described = _git(checkout, "rev-parse", "HEAD")
@@ -64,7 +64,7 @@ def _distribution() -> str:
 
 
 def _cpu_model() -> str:
-    """As Linux names it; elsewhere what the platform knows."""
+    """The CPU model as Linux names it; elsewhere as Python's platform module names it."""
     try:
         said = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -28,7 +28,7 @@ class Looks:
 
     @property
     def sentence(self) -> str:
-        """Both in one line; empty where nothing was compared."""
+        """Both counts in one line; empty if nothing was compared."""
         said = []
         if self.changing:
             said.append(f"{self.uncompared:,} of {self.changing:,} changing calls have no comparison at that call")
@@ -39,7 +39,7 @@ class Looks:
 
 
 def without_numbers(reason: str, rule: RuleKind) -> str:
-    """Why a difference was let pass; of a number that is rescaled without the numbers, which follow a colon."""
+    """Why a difference was tolerated, without the numbers of a rescaled value, which follow a colon."""
     return reason.partition(": ")[0] if rule == "rescaled" else reason
 
 

@@ -1,7 +1,7 @@
 """SHA256SUMS of a run's directory: what the run wrote, in the form that `sha256sum -c` reads.
 
-What was written once keeps its hash: only reports, which are made again at any time, get new ones. So a record that was
-changed by hand is found whenever it is read.
+Hashes of files that are written once are kept; only reports, which can be written again at any time, get new ones. So a
+record that was changed by hand is detected whenever it is read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EXPORTS = frozenset({"export", "outside"})
 
 
 def write_manifest(run_dir: Path, renewed: frozenset[str]) -> None:
-    """Hash the files of the directory; those of `renewed` again, the others once. Raises OSError."""
+    """Hash the files of the directory: those of `renewed` again, the others only once. Raises OSError."""
     known = _read(run_dir / NAME)
     lines = []
     for path in sorted(files_of(run_dir)):
@@ -33,9 +33,9 @@ def write_manifest(run_dir: Path, renewed: frozenset[str]) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file of a run that is not what the manifest beside it says. Raises UsageError; OSError where it is gone.
+    """Refuse a file of a run that differs from its manifest. Raises UsageError, or OSError if the file is gone.
 
-    Without a manifest nothing is said: the run was killed, or is of an older version.
+    A file without a manifest is accepted: the run was killed, or is of an older version.
     """
     known = _read(path.parent / NAME).get(path.name)
     if known is not None and digest_of(path) != known:
@@ -45,7 +45,7 @@ def check_file(path: Path) -> None:
 
 
 def differences(run_dir: Path) -> list[str]:
-    """What is not as the manifest says: files that changed, are missing, or are not listed. Raises UsageError."""
+    """Differences from the manifest: files that changed, are missing, or are not listed. Raises UsageError."""
     if not (run_dir / NAME).is_file():
         raise UsageError(f"{run_dir} has no {NAME}: the run did not finish, or is of an older version")
     known = _read(run_dir / NAME)
@@ -78,7 +78,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def files_of(run_dir: Path) -> Iterator[Path]:
-    """The files that the run wrote, without those of the manifest itself and what a guest left in the exports."""
+    """The files that the run wrote, without the manifest itself and files that a guest left in the exports."""
     for directory, folders, names in os.walk(run_dir):
         folders[:] = [name for name in folders if name not in _EXPORTS]
         for name in names:

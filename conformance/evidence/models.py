@@ -1,11 +1,11 @@
 """The models of a run record, schema version 3. Records of older versions are read.
 
-Version 1 had no selection, and counted a difference that may be as a failure; version 2 did not say which programs,
+Version 1 had no selection, and counted an allowed difference as a failure; version 2 did not record which programs,
 file system and profiles were tested, which machine ran a case, and what was left out.
 
-Rule of this module: everything that a report shows is in these models, so that any report can be derived again
-years later from the run directory alone. Strings are kept as shown to people: shortened by the caller, and
-with what is not UTF-8 (file names, mostly) spelled as \\xNN here, so that a record is always valid JSON.
+Rule of this module: everything that a report shows is in these models, so that any report can be derived again years
+later from the run directory alone. Strings are kept as people see them: the caller shortens them, and bytes that are
+not UTF-8 (mostly in file names) are spelled \\xNN here, so a record is always valid JSON.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-# The small parts are plain slotted dataclasses, for the reason that conformance.comparison gives.
+# The small parts are plain slotted dataclasses; conformance.comparison says why.
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class LogExcerpt:
 
 
 class Program(_Model):
-    """A program that took part, by its bytes while it ran."""
+    """A program that took part, identified by the hash of the file that ran."""
 
     path: Text
     sha256: Text = ""
@@ -159,7 +159,7 @@ class KnownFailure(_Model):
 
 
 class Demand(_Model):
-    """One case, with one set of parameters on one mount: what it demands."""
+    """The requirement of one case, with one set of parameters, on one mount."""
 
     id: Text
     """With parameters: OPEN-007[O_EXCL]. Unique only together with `mount`."""
@@ -202,7 +202,7 @@ def demanded(case: Case, parameters: str, mount: str) -> dict[str, Any]:
 
 
 class Selected(Demand):
-    """A case that is to be run, recorded before the first case runs."""
+    """A selected case, recorded before the first case runs."""
 
     node_id: Text
     """As pytest names it; pytest-xdist identifies a case that killed its worker by this."""
@@ -221,7 +221,7 @@ class SeenFinding(_Model):
 
 
 class CaseResult(Demand):
-    """What a case demands, and what was seen."""
+    """The requirement of a case, and what was seen."""
 
     mount_shown: Text = ""
     """As /proc/mounts says."""
@@ -347,7 +347,7 @@ class Trouble(_Model):
 
 
 class Earlier(_Model):
-    """How many cases judged the target in an earlier run, of those that both runs selected."""
+    """How many of the cases that both runs selected judged the target in an earlier run."""
 
     run: Text
     """The name of its directory."""

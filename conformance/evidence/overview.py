@@ -1,6 +1,6 @@
-"""A record in numbers: counts by family, and the one sentence that every report opens with.
+"""A record in numbers: counts by family, and the sentence with which every report opens.
 
-Rule of this module: reports differ in form only. Whatever two of them must say alike is worked out here.
+Rule of this module: reports differ only in form. Whatever they must agree on is computed here.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def in_order(owners: Iterable[str]) -> list[str]:
 
 
 def grave(result: CaseResult) -> bool:
-    """Whether data or another file was harmed, or something died."""
+    """Whether data or another file was damaged, or a process died."""
     return any(finding.code.partition(":")[0] in _GRAVE for finding in result.findings)
 
 
 def weight(results: Iterable[CaseResult]) -> tuple[int, bool]:
-    """What sorts failures, the gravest first: the worst severity, then whether harm was done."""
+    """Sort key of failures, the gravest first: the worst severity, then whether damage was done."""
     listed = list(results)
     return min(GRAVITY[result.severity] for result in listed), not any(map(grave, listed))
 
@@ -69,7 +69,7 @@ def weight(results: Iterable[CaseResult]) -> tuple[int, bool]:
 def standing(result: CaseResult) -> Standing:
     """The verdict as reports count it.
 
-    A failure where implementations may differ stands apart, and so does a pass that no server could have failed.
+    A failure where implementations may differ is counted separately, and so is a pass that no server could have failed.
     """
     if result.verdict == "fail" and result.severity == "varies":
         return "varies"
@@ -79,7 +79,7 @@ def standing(result: CaseResult) -> Standing:
 
 
 def tally(results: Iterable[CaseResult]) -> dict[Standing, int]:
-    """Results by standing, every standing named: the only place where results are counted."""
+    """The number of results of every standing: the only place where results are counted."""
     counts: dict[Standing, int] = dict.fromkeys(STANDINGS, 0)
     for result in results:
         counts[standing(result)] += 1
@@ -87,9 +87,9 @@ def tally(results: Iterable[CaseResult]) -> dict[Standing, int]:
 
 
 def known_for(result: CaseResult) -> dict[str, str]:
-    """What a known case is known for: a key for each code with the entry that declares it -> the same in words.
+    """The known failures of a case: a key for each code with the entry that declares it -> the same in words.
 
-    The key holds what names a defect: code, component, link and place; a reason may be put in other words.
+    The key identifies the defect by code, component, link and place; the wording of a reason may change.
     """
     found: dict[str, str] = {}
     for finding in result.findings:
@@ -116,13 +116,14 @@ class Overview:
 
     @property
     def judged(self) -> int:
-        """Results that say something about the target: all but errors, what could not be driven, and what no
-        server could have failed."""
+        """Results that say something about the target: all but errors, undrivable cases, and cases that no server could
+        have failed.
+        """
         return sum(self.counts[s] for s in JUDGED)
 
     @property
     def not_run(self) -> int:
-        """Cases that were selected, and of which nothing was recorded. They are counted as errors, too."""
+        """Cases that were selected but have no recorded result. They are also counted as errors."""
         return sum(not r.ran for r in self["error"])
 
     @property
@@ -136,7 +137,7 @@ class Overview:
 
     @property
     def doubts(self) -> list[str]:
-        """Why nothing can be concluded from an absence of failures; empty when all is well."""
+        """Why the absence of failures proves nothing; empty when the run is conclusive."""
         found = []
         if errors := self.counts["error"] - self.not_run:
             found.append(f"{count(errors, 'case')} ended in error")
@@ -146,7 +147,7 @@ class Overview:
 
     @property
     def doubts_of_run(self) -> list[str]:
-        """Those of the doubts that no single case shows."""
+        """The doubts that no single case shows."""
         record, found, earlier = self.record, [], self.record.earlier
         if not record.results:
             found.append("nothing ran")
@@ -170,7 +171,7 @@ class Overview:
 
     @property
     def fewer(self) -> str:
-        """One line that says how many fewer cases judged the target than in an earlier run; empty where none did."""
+        """One line on how many fewer cases judged the target than in an earlier run; empty if there is none."""
         earlier = self.record.earlier
         if earlier is None or earlier.judged_now >= earlier.judged_then:
             return ""
@@ -180,7 +181,7 @@ class Overview:
 
     @property
     def otherwise(self) -> str:
-        """One line on the known cases that fail for another reason than in an earlier run; empty where none does."""
+        """One line on known cases that now fail for another reason than in an earlier run; empty if there are none."""
         earlier = self.record.earlier
         if earlier is None or not earlier.known_otherwise:
             return ""
@@ -197,7 +198,7 @@ class Overview:
         return said + self.record.damage
 
     def fewer_named(self, shown: int) -> str:
-        """The same, with so many of the cases that judged the target then and do not now."""
+        """The same, with the names of so many cases that judged the target then and do not now."""
         names = self.record.earlier.no_longer if self.record.earlier is not None else []
         more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
         return f"{self.fewer}: {', '.join(names[:shown])}{more}" if self.fewer else ""
@@ -223,7 +224,7 @@ class Overview:
 
     @property
     def effort(self) -> str:
-        """How much was looked at."""
+        """How much was tested."""
         results = self.record.results
         calls = sum(len(r.calls) for r in results)
         comparisons = [c for r in results for c in r.comparisons]
@@ -244,7 +245,7 @@ class Overview:
 
     @property
     def decisions(self) -> str:
-        """Who decided the passes, in one line; empty where every pass is the server's to decide."""
+        """Who decided the passes, in one line; empty if the server decided all of them."""
         passed = self["pass"]
         informed = sum(r.decided_by == "informed" for r in passed)
         said = []
@@ -277,7 +278,7 @@ class Overview:
 
     @property
     def whose(self) -> str:
-        """How many cases failed as declared, and whose fault it was: `30 of the device, 12 of the guest's client`."""
+        """How many cases failed as declared, and by whose fault: `30 of the device, 12 of the guest's client`."""
         said = []
         for whose, entries in self.known_by_owner():
             results = {id(result) for _, having in entries for result in having}
@@ -285,7 +286,7 @@ class Overview:
         return ", ".join(said)
 
     def known_entries(self) -> list[tuple[KnownFailure, list[CaseResult]]]:
-        """The profiles' entries that were met, each with the cases that met it."""
+        """The profiles' entries that matched, each with its cases."""
         met: dict[str, tuple[KnownFailure, list[CaseResult]]] = {}
         for result in self["known"]:
             declared = [finding.known for finding in result.findings if finding.known is not None]
@@ -296,7 +297,7 @@ class Overview:
         return list(met.values())
 
     def name(self, result: CaseResult) -> str:
-        """The result's id, with its mount where there are several."""
+        """The result's id, with its mount if there are several."""
         return result.id if self.one_mount or not result.mount else f"{result.id} on {result.mount}"
 
 
@@ -321,7 +322,7 @@ def by_reason(results: Iterable[CaseResult]) -> list[tuple[str, list[CaseResult]
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 0.8 s, 42 s, 4 min 12 s, 26 h 3 min."""
+    """A duration for people: 0.8 s, 42 s, 4 min 12 s, 26 h 3 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -334,7 +335,7 @@ def duration(seconds: float) -> str:
 
 
 def elapsed(record: Record) -> float | None:
-    """How long the run took, by the wall clock; None where its end is not known."""
+    """The duration of the run by the wall clock; None if its end is unknown."""
     environment = record.environment
     if environment.ended is None:
         return None

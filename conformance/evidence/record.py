@@ -1,7 +1,7 @@
 """The run directory: written while a run goes on, and read back afterwards.
 
-Rule of this module: what was appended survives any end of the run. Every worker appends to
-files of its own, one JSON line per finished case, so that a run killed at any moment keeps all up to then:
+Rule of this module: appended lines survive any end of the run. Every worker appends to its own files, one JSON line per
+finished case, so a run that is killed keeps everything up to then:
 
     results/<UTC time>-<target>/
         environment.json            when the run starts
@@ -13,7 +13,7 @@ files of its own, one JSON line per finished case, so that a run killed at any m
         record.json                 when the run has ended: all of it; from then on the only one that is read
         summary.json                its counts, and how each case stands
 
-A case that was selected and of which no line can be read becomes an `error`: nothing that was to be run is lost.
+A selected case without a readable line becomes an `error`: no selected case is lost.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ _UNFINISHED = "no result: the run has not finished"
 class RunWriter:
     """Appends to a run directory, from one process: the one that created it or one of its workers.
 
-    A line is handed to the kernel before `append` returns, which is what survives a kill -9 of the suite;
-    it is forced to the disk at most once a second and at `close`, which is what survives the host's end.
+    A line is passed to the kernel before `append` returns, so it survives a kill -9 of the suite. Lines are synced to
+    disk at most once a second and at `close`, so those survive a crash of the host.
     """
 
     def __init__(self, run_dir: Path, worker: str) -> None:
@@ -74,7 +74,7 @@ class RunWriter:
     def create(cls, results_dir: Path, environment: Environment, worker: str = "main") -> RunWriter:
         """Begin a run: its directory, and environment.json in it.
 
-        What `environment` leaves empty about this host (distribution, CPUs, versions) is filled in.
+        Empty fields of `environment` about this host (distribution, CPUs, versions) are filled in.
         """
         with _disk(results_dir):
             results_dir.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ class RunWriter:
         return cls(run_dir, re.sub(r"[^A-Za-z0-9_.]", "_", worker))
 
     def describe(self, facts: Mapping[str, Any]) -> None:
-        """Add what this worker knows of its deployment: fields of `Environment`; the rest goes to `other`."""
+        """Add what this worker knows about its deployment: fields of `Environment`; the rest goes to `other`."""
         fields = Environment.model_fields.keys()
         other = {k: str(v) for k, v in facts.items() if k not in fields}
         facts = {k: v for k, v in facts.items() if k in fields} | ({"other": other} if other else {})
@@ -103,9 +103,9 @@ class RunWriter:
             _write(path, checked.model_dump_json(include=set(facts), indent=1).encode())
 
     def select(self, selected: Iterable[Selected]) -> None:
-        """Record which cases are to be run, before the first one runs. Each worker does; they select the same.
+        """Record the selected cases before the first one runs. Each worker does; they select the same ones.
 
-        From now on `latest` leads to the run. One that selects nothing was asked for what is not there.
+        From now on `latest` leads to the run, unless it selected nothing.
         """
         lines = b"".join(s.model_dump_json(exclude_defaults=True).encode() + b"\n" for s in selected)
         path = self.run_dir / f"selected-{self.worker}.jsonl"
@@ -115,7 +115,7 @@ class RunWriter:
             _point_latest(self.run_dir.parent, self.run_dir)
 
     def abandon(self) -> None:
-        """Remove the run: nothing was selected, so that there is nothing to keep."""
+        """Remove the run: nothing was selected, so there is nothing to keep."""
         self.finished = True
         self.close()
         shutil.rmtree(self.run_dir, ignore_errors=True)
@@ -128,7 +128,7 @@ class RunWriter:
         self._keep_sequences(result)
 
     def _keep_sequences(self, result: CaseResult) -> None:
-        """A replay file (`assay9 replay`) for each failing sequence of calls that nobody has declared."""
+        """A replay file (`assay9 replay`) for each undeclared failing sequence of calls."""
         for number, one in enumerate(result.findings, 1):
             if one.known or "sequence" not in one.values:
                 continue
@@ -147,7 +147,7 @@ class RunWriter:
         self._line("troubles", found.model_dump_json().encode())
 
     def finish(self, interrupted: bool = False, interrupted_by: str = "", why_not_run: str = "") -> Record:
-        """End the run: gather what all workers left into record.json, and return it.
+        """End the run: gather the files of all workers into record.json, and return it.
 
         `interrupted_by` names the signal that ended it; `why_not_run` is the reason of the cases that were selected and
         of which nothing was recorded.
@@ -175,7 +175,7 @@ class RunWriter:
         return record
 
     def copy(self, whole: Record) -> Record:
-        """Write a record that was made of others, as a run of its own, and end it."""
+        """Write a record that was merged from others as a new run, and end it."""
         fields = set(Demand.model_fields)
         self.select(Selected(node_id=f"{r.id}[{r.mount}]", **r.model_dump(include=fields)) for r in whole.results)
         for result in whole.results:
@@ -185,7 +185,7 @@ class RunWriter:
         return self.finish(whole.interrupted, whole.interrupted_by)
 
     def close(self) -> None:
-        """Force what was appended to the disk; appending again is still possible."""
+        """Sync the appended lines to disk; appending is still possible afterwards."""
         with _disk(self.run_dir):
             for file in self._files.values():
                 os.fsync(file.fileno())
@@ -206,7 +206,7 @@ class RunWriter:
 
 
 def load_run(run_dir: Path) -> Record:
-    """Read a run directory: record.json where the run has ended, else what its workers left so far.
+    """Read a run directory: record.json if the run has ended, otherwise the files of its workers so far.
 
     A run without record.json counts as interrupted. Lines that cannot be read are named in `damage`.
     Raises UsageError, one line, for what is not a run directory and for a record of a newer schema.
@@ -226,7 +226,7 @@ def load_run(run_dir: Path) -> Record:
 
 
 class _Last:
-    """The record read last: the gate, the summary and every report of one process want the same."""
+    """The record read last: the gate, the summary and every report of one process need the same."""
 
     _key: tuple[str, int, int] | None = None
     _record: Record | None = None
@@ -254,7 +254,7 @@ def _read_record(path: Path) -> Record:
             raise UsageError(newer(path, record.schema_version))
         return record
     except ValidationError as e:
-        read_json(path)  # says it better where the file is cut short or newer
+        read_json(path)  # gives a better error for a truncated or newer file
         what = f"is not a record of schema version {SCHEMA_VERSION} ({first_problem(e)})"
         raise UsageError(f"{path} {what}: name the directory of a run") from None
 
@@ -302,7 +302,7 @@ def _point_latest(results_dir: Path, run_dir: Path) -> None:
 
 
 def _append(file: IO[bytes], data: bytes) -> None:
-    """Write all of it or nothing: where the disk is full in the middle, the next line must not begin there."""
+    """Write the whole line or nothing: after a partial write on a full disk the next line must not begin there."""
     begun, left = os.fstat(file.fileno()).st_size, memoryview(data)
     try:
         while left:
@@ -313,7 +313,7 @@ def _append(file: IO[bytes], data: bytes) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file atomically."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     with new.open("wb") as file:
         file.write(data)
@@ -335,7 +335,7 @@ def _disk(path: Path) -> Iterator[None]:
 
 
 def find_run(name: str, results: Path) -> Path:
-    """The directory of a run. Raises UsageError where there is none of that name."""
+    """The directory of a run. Raises UsageError if there is none of that name."""
     of_target = sorted(results.glob(f"*Z-{name}")) if "/" not in name else []
     for path in (results / name, *of_target[-1:], Path(name)):
         if path.is_dir():

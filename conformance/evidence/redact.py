@@ -1,7 +1,7 @@
-"""A record without what is nobody else's: names of the host and its user, home and checkout, mount tables, heap bytes.
+"""A record without private data: names of the host and its user, home and checkout, mount tables, heap bytes.
 
-Rule of this module: what is taken out is replaced by a word in angle brackets, so that a reader sees that something was
-there. Verdicts, requirements, findings' codes and numbers stay.
+Rule of this module: removed text is replaced by a word in angle brackets, so a reader sees that something was there.
+Verdicts, requirements, findings' codes and numbers stay.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _PLAIN = frozenset({"root", "user", "test", "build", "runner", "guest", "localho
 
 
 def private_words(run_dir: Path, record: Record, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What is not to be published, the longest first -> what stands in its place.
+    """Private text, the longest first -> its replacement.
 
-    Of this host and user, and what the record says of those that it was made by.
+    For this host and user, and for those that made the record.
     """
     found = {str(run_dir.absolute()): "<run>", str(CHECKOUT): "<checkout>", str(Path.home()): "<home>"}
     found |= {str(run_dir.absolute().parent): "<results>", str(Path.cwd()): "<directory>"}
@@ -58,7 +58,7 @@ def private_words(run_dir: Path, record: Record, environ: Mapping[str, str] = os
 
 
 def _results_of(command: str) -> str:
-    """What a command says of --results; empty where it says nothing."""
+    """The value of --results in a command; empty if it has none."""
     try:
         words = shlex.split(command)
     except ValueError:  # a record before schema version 3, whose command is not quoted
@@ -68,7 +68,7 @@ def _results_of(command: str) -> str:
 
 
 def redacted(record: Record, words: Mapping[str, str]) -> Record:
-    """The record without them, and without mount tables and long runs of raw bytes."""
+    """The record without private text, mount tables and long runs of raw bytes."""
     results = [
         result.model_copy(update={"calls": [], "log_excerpts": []})
         if any(_MOUNTS.search(" ".join(call.args)) for call in result.calls)
@@ -87,7 +87,7 @@ def redacted(record: Record, words: Mapping[str, str]) -> Record:
 
 
 def _redacted(value: Any, words: Mapping[str, str]) -> Any:
-    """JSON without them in any string: in the text of a document a quotation may reach from one string into another."""
+    """JSON without private text in any string: a match in serialised text could cross strings."""
     if isinstance(value, str):
         return redacted_text(value, words)
     if isinstance(value, list):
@@ -98,7 +98,7 @@ def _redacted(value: Any, words: Mapping[str, str]) -> Any:
 
 
 def redacted_text(text: str, words: Mapping[str, str]) -> str:
-    """The text without the words, without directories that are some machine's own, and without raw bytes."""
+    """The text without private words, directories of a particular machine, and raw bytes."""
     for word, instead in words.items():
         if word.startswith("/"):
             text = text.replace(word, instead)
@@ -111,5 +111,5 @@ def redacted_text(text: str, words: Mapping[str, str]) -> str:
 
 
 def _shorter(found: re.Match[str]) -> str:
-    """Raw bytes are counted in place of shown; text that somebody wrote stays."""
+    """Raw bytes are replaced by their number; text written by people stays."""
     return f"b'<{len(found[0])} characters of bytes>'" if len(_RAW.findall(found[0])) > 4 else found[0]

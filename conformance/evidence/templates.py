@@ -1,4 +1,4 @@
-"""The templates of pages: what a value holds is never taken for HTML, and a name that is unknown is an error."""
+"""The templates of pages: values are always escaped, and an unknown name is an error."""
 
 from __future__ import annotations
 

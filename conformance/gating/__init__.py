@@ -1,1 +1,1 @@
-"""What a run comes to beside others: the gate, baselines, changes, repeated tries, and a statement of it to sign."""
+"""A run compared with others: the gate, baselines, changes, repeated runs, and a signed statement of the result."""

@@ -24,7 +24,7 @@ _RESULTS: Final = {0: "PASSED", 1: "FAILED"}
 
 
 def statement(record: Record, run_dir: Path) -> dict[str, Any]:
-    """The statement: every file of the run by its hash, and what the run came to."""
+    """The statement: every file of the run by its hash, and the run's result."""
     seen, e = overview(record), record.environment
     passed: list[str] = []
     warned: list[str] = []
@@ -54,7 +54,7 @@ def statement(record: Record, run_dir: Path) -> dict[str, Any]:
 
 
 def attest(record: Record, run_dir: Path, key: Path) -> Path:
-    """Write the statement and its signature by `key`; where. Raises UsageError where the run is not what it wrote."""
+    """Write the statement and its signature by `key`; returns the path. Raises UsageError if the run was changed."""
     if wrong := differences(run_dir):
         raise UsageError(f"{run_dir} is not what the run wrote: {'; '.join(wrong[:3])}: nothing is signed")
     if not key.is_file():
@@ -67,10 +67,10 @@ def attest(record: Record, run_dir: Path, key: Path) -> Path:
 
 
 def verify(record: Record, run_dir: Path, signers: Path | None) -> str:
-    """Whose signature the run has, in one line.
+    """Who signed the run, in one line.
 
-    Raises UsageError where a file, the statement or the signature is not what was signed, or nobody of `signers` (a
-    file as ssh-keygen(1) describes under ALLOWED SIGNERS) made it.
+    Raises UsageError if a file, the statement or the signature was changed, or if no one in `signers` (a file as
+    ssh-keygen(1) describes under ALLOWED SIGNERS) made the signature.
     """
     if wrong := differences(run_dir):
         raise UsageError(f"{run_dir} is not what the run wrote: {'; '.join(wrong[:3])}")

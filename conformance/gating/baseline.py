@@ -1,7 +1,7 @@
 """A baseline: the standing of each case of a run, in a small file to commit.
 
-One case a line, sorted, so that a change of it is read as any other change of a source file. A run's directory is a
-baseline, too.
+It has one line per case, sorted, so its changes can be reviewed like those of a source file. A run's directory also
+serves as a baseline.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ class Baseline(BaseModel):
 
     @property
     def standings(self) -> dict[Key, Standing]:
-        """Every case's."""
+        """The standing of every case."""
         return {(case, mount): stood for mount, cases in self.cases.items() for case, stood in cases.items()}
 
     @property
     def title(self) -> str:
-        """Its target, version and day."""
+        """Its target, version and date."""
         version = f" ({self.target_version})" if self.target_version else ""
         return f"{self.target}{version} of {self.started:%Y-%m-%d %H:%M} UTC"
 
 
 def baseline_of(record: Record) -> Baseline:
-    """The baseline that a record makes. A pass is a pass, whoever decided it."""
+    """The baseline made from a record. A pass counts, whoever decided it."""
     e = record.environment
     cases: dict[str, dict[str, Standing]] = {}
     for result in sorted(record.results, key=lambda r: (r.mount, r.id)):
@@ -74,7 +74,7 @@ def baseline_of(record: Record) -> Baseline:
 
 
 def held(result: CaseResult) -> Standing:
-    """Its standing; a pass is a pass, whoever decided it."""
+    """Its standing; a pass counts, whoever decided it."""
     stands = standing(result)
     return "pass" if stands == "guest" else stands
 

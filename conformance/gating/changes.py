@@ -1,7 +1,7 @@
 """What changed between two runs: the same case on the same mount, judged twice.
 
-The runs may be of one target at two times, or of two targets that ought to agree (two versions of a hypervisor, two
-guests on one device): nothing but the ids of cases and their mounts is matched.
+The runs may be of one target at two times, or of two targets that should agree (two versions of a hypervisor, two
+guests on one device): only the ids of cases and their mounts are matched.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One case on one mount whose standing is another; None where that run has no such case."""
+    """One case on one mount whose standing changed; None if that run has no such case."""
 
     kind: Kind
     id: str
@@ -37,7 +37,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Two runs beside each other."""
+    """Two runs, compared."""
 
     before: Record
     after: Record
@@ -81,7 +81,7 @@ def changes(before: Record, after: Record) -> Changes:
 
 
 def _known_otherwise(old: CaseResult | None, new: CaseResult | None) -> str:
-    """How a case that is known in both runs now fails for another reason; empty where it does not."""
+    """How a case that is known in both runs now fails for another reason; empty if it does not."""
     if old is None or new is None or not (old.verdict == new.verdict == "known" and old.findings and new.findings):
         return ""
     was, now = known_for(old), known_for(new)
@@ -96,7 +96,7 @@ def _by_case(record: Record) -> dict[tuple[str, str], CaseResult]:
 
 
 def as_text(seen: Changes) -> str:
-    """For a terminal or a ticket. Cases of one run only are counted by family: a run may be a part of the other."""
+    """For a terminal or a ticket. Cases in only one run are counted by family: one run may be a part of the other."""
     lines = [_title("before", seen.before), _title("after ", seen.after), ""]
     kinds: tuple[Kind, ...] = ("worse", "better", "otherwise")
     for kind in kinds:
@@ -124,7 +124,7 @@ def as_text(seen: Changes) -> str:
 
 
 def _by_reason(listed: list[Change]) -> list[tuple[str, list[Change]]]:
-    """Changes that give one reason together, the most frequent reason first."""
+    """Changes grouped by reason, the most frequent reason first."""
     grouped: dict[str, list[Change]] = defaultdict(list)
     for change in listed:
         grouped[change.reason].append(change)

@@ -39,7 +39,7 @@ def unexpected(record: Record) -> list[CaseResult]:
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """One case on one mount that is worse than in the baseline, or unexpected where that does not have it."""
+    """One case on one mount that is worse than in the baseline, or unexpected and not in the baseline."""
 
     key: Key
     was: Standing | None
@@ -53,7 +53,7 @@ class Regression:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The verdict on a run beside a baseline."""
+    """The verdict on a run compared with a baseline."""
 
     status: int
     why: str
@@ -71,11 +71,11 @@ class Gate:
 
 
 def gate(record: Record, baseline: Baseline | None, min_judged: int = 0) -> Gate:
-    """Judge a run: beside a baseline where there is one, else by the table above.
+    """Judge a run: against a baseline if there is one, otherwise by the table above.
 
-    Beside a baseline the status is 1 where a case is worse, or passes though it is declared to fail; 3 where nothing is
-    worse and evidence is missing by the fault of a machine; 0 otherwise, even where failures are there that the
-    baseline has, too. `min_judged` is the number of cases that have to judge the target, whatever a baseline says.
+    With a baseline the status is 1 if a case is worse, or passes though it is declared to fail; 3 if nothing is worse
+    but a machine failed and evidence is missing; 0 otherwise, even with failures that are in the baseline, too.
+    `min_judged` is the number of cases that must judge the target, whatever the baseline says.
     """
     seen = overview(record)
     if baseline is None:
@@ -95,7 +95,7 @@ def gate(record: Record, baseline: Baseline | None, min_judged: int = 0) -> Gate
 
 
 def _beside(record: Record, then: dict[Key, Standing]) -> tuple[list[Regression], list[Key], int, int]:
-    """Regressions, improvements, the number of cases that stand as before, and of those that were not asked for."""
+    """Regressions, improvements, the number of unchanged cases, and of those that were not selected."""
     now = {result.key: result for result in record.results}
     worse: list[Regression] = []
     better: list[Key] = []
@@ -129,7 +129,7 @@ def _known_otherwise(record: Record, baseline: Baseline) -> dict[Key, str]:
 
 
 def _status(record: Record, seen: Overview, worse: list[Regression], alike: set[Key]) -> tuple[int, str]:
-    """The exit status beside a baseline, and the one line that says why. `alike`: the cases that both have."""
+    """The exit status with a baseline, and one line that says why. `alike`: the cases that both have."""
     ours = [one for one in worse if not one.infrastructure]
     if record.interrupted_by:
         return seen.status, f"no verdict: the run was interrupted by {record.interrupted_by}"

@@ -1,4 +1,4 @@
-"""Joining the records of a run's shards, and refusing what does not fit. Pure."""
+"""Merging the records of a run's shards, and refusing mismatches. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from conformance.gating.baseline import name_of
 def merged(records: Sequence[Record], names: Sequence[str]) -> Record:
     """One record of all shards. `names` are what messages call them.
 
-    Raises UsageError, one line, where they are of different suites, targets, options or plans, a shard is missing or
-    there twice, or a case is in two of them.
+    Raises UsageError, one line, if they are of different suites, targets, options or plans, a shard is missing or
+    duplicated, or a case is in two of them.
     """
     scopes = [_scope(record, name) for record, name in zip(records, names, strict=True)]
     first = records[0].environment
@@ -79,7 +79,7 @@ def _scope(record: Record, name: str) -> Scope:
 
 
 def _whole(scopes: Sequence[Scope], names: Sequence[str]) -> None:
-    """Every shard is there once."""
+    """Every shard is present exactly once."""
     seen: dict[str, str] = {}
     for scope, name in zip(scopes, names, strict=True):
         if scope.shard in seen:

@@ -30,7 +30,7 @@ LEVEL: dict[Standing, int] = {
 
 
 def kind_of(was: Standing | None, now: Standing | None) -> Kind:
-    """How `now` compares with `was`; None where that run has no such case."""
+    """How `now` compares with `was`; None means that the run has no such case."""
     if was is None or now is None:
         return "only after" if was is None else "only before"
     if LEVEL[now] < LEVEL[was]:

@@ -1,6 +1,6 @@
 """Several runs of the same cases as one record: a case with different outcomes is `unstable`. Pure.
 
-Rule of this module: no try is forgotten. A fail never becomes a pass because a later try passed.
+Rule of this module: no run is forgotten. A fail never becomes a pass because a later run passed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _REASON = 120
 
 
 def joined(records: Sequence[Record]) -> Record:
-    """One record of them all: the first's environment and order, each case judged over all its tries."""
+    """One record of all runs: the environment and order of the first, each case judged over all runs."""
     tries: dict[tuple[str, str], list[CaseResult]] = {}
     for record in records:
         for result in record.results:
@@ -37,9 +37,9 @@ def joined(records: Sequence[Record]) -> Record:
 
 
 def judged(tries: Sequence[CaseResult]) -> CaseResult:
-    """The outcome of a case that ran several times, with the end of each try.
+    """The outcome of a case that ran several times, with each result.
 
-    A try that the infrastructure broke says nothing of the target: the others decide, where there are some.
+    A run that the infrastructure broke says nothing about the target: the others decide, if there are any.
     """
     if len(tries) == 1:
         return tries[0]

@@ -66,13 +66,13 @@ class Inode:
     """It was renamed from one of its names to another: a call that changes nothing, rename(2)."""
 
     def seen(self) -> dict[str, Any]:
-        """What lstat(2) shows of it that a model can know; of directories neither size nor links are known."""
+        """The fields of lstat(2) that the model knows; for directories neither size nor link count."""
         known: dict[str, Any] = {"kind": self.kind, "mode": self.mode}
         if self.kind != "directory":
             known["nlink"] = self.nlink
             known["size"] = len(self.data) if self.kind == "file" else len(self.target)
         if self.kind == "link":
-            del known["mode"]  # file systems differ, and nothing hangs on it
+            del known["mode"]  # file systems differ, and nothing depends on it
         return known
 
 
@@ -108,7 +108,7 @@ class _Found:
 
 
 class FileSystem:
-    """The state. `step` says what a call may come to, and makes its effect happen in the model."""
+    """The state. `step` returns the allowed results of a call, and applies its effect to the model."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -119,21 +119,21 @@ class FileSystem:
         """Who makes the present call."""
 
     def applies(self, step: Step) -> bool:
-        """Whether the step can be made: its slot is open where it uses one, free where it opens one."""
+        """Whether the step can be made: a slot that it uses is open, one that it opens is free."""
         if step.op == "open":
             return step.slot not in self.open
         if step.where == "outside" and self.open:
-            return False  # what the guest holds open while the host changes it has cases of its own (vfs/unlinked)
+            return False  # vfs/unlinked has cases for files that the guest holds open while the host changes them
         if step.slot is None:
             return True
         opened = self.open.get(step.slot)
         if opened is None or opened.process != step.where:
             return False
-        # where the guest has an inode for each name, locks and mapped pages are those of a name
+        # where the guest has an inode for each name, locks and mapped pages belong to a name
         return step.op not in ("lock", "mapread") or (opened.inode.kind == "file" and not opened.inode.linked)
 
     def step(self, step: Step) -> Allowed:
-        """What the step may come to. Its effect has happened in the model where it may succeed."""
+        """The allowed results of the step. If it may succeed, its effect is applied to the model."""
         state, self._process = self.about(step), step.where
         method: Callable[..., Any] = getattr(self, f"_{step.op}")
         operands: tuple[Operand | int | None, ...] = step.operands
@@ -158,7 +158,7 @@ class FileSystem:
                     pending.append((f"{prefix}{name}/", inode))
 
     def about(self, step: Step) -> tuple[str, ...]:
-        """What `Allowed.state` will say of the step, if it is made now."""
+        """`Allowed.state` of the step, if it is made now."""
         opened = self.open.get(step.slot) if step.slot is not None else None
         if opened is None:
             return self.state_of(str(step.operands[0])) if step.operands else ()
@@ -170,7 +170,7 @@ class FileSystem:
         return (*(("renamed to itself",) if inode.renamed_to_itself else ()), *_named(inode))
 
     def state_of(self, path: str) -> tuple[str, ...]:
-        """What `Allowed.state` says of what a path leads to: "linked", and its kind; nothing where it leads nowhere."""
+        """`Allowed.state` of the file at a path: "linked", and its kind; nothing if there is no file."""
         try:
             inode = self._find(path, follow=True).inode
         except Refused:
@@ -189,7 +189,7 @@ class FileSystem:
     # ---- paths
 
     def _find(self, path: str, *, follow: bool, links: int = 0, start: Inode | None = None) -> _Found:
-        """Where `path` leads. The last component need not exist; all before it must lead to directories."""
+        """Where `path` leads. The last component need not exist; all others must be directories."""
         directory = self.root if start is None else start
         *before, last = path.split("/")
         for name in before:
@@ -401,13 +401,13 @@ class FileSystem:
         if not opened.reads:
             raise Refused(EBADF)
         if opened.inode.kind == "directory":
-            # where lseek(2) has moved to an end that ext4 invents, the offset is refused before the kind
+            # where lseek(2) has moved to an end that ext4 invents, the offset is refused before the kind is checked
             raise Refused(EISDIR, EINVAL)
         return opened
 
     def _write(self, slot: int, data: bytes) -> int:
         opened = self._writable(slot)
-        if data:  # a write of nothing leaves the offset where it is, with O_APPEND too (generic_write_checks)
+        if data:  # a write of 0 bytes leaves the offset, even with O_APPEND (generic_write_checks)
             at = len(opened.inode.data) if opened.flags & os.O_APPEND else opened.offset
             opened.offset = at + _put(opened.inode, at, data)
         return len(data)
@@ -468,11 +468,11 @@ class FileSystem:
         return bytes(opened.inode.data[offset : offset + count])
 
     def _fsync(self, slot: int) -> None:
-        """Nothing that a call can see."""
+        """No effect that a call can see."""
 
 
 def _named(inode: Inode) -> tuple[str, ...]:
-    """Its kind, and before it "linked" where it has, or once had, a second name."""
+    """Its kind, preceded by "linked" if it has, or had, a second name."""
     return ("linked", inode.kind) if inode.linked else (inode.kind,)
 
 
@@ -484,7 +484,7 @@ def _resize(inode: Inode, length: int) -> None:
 
 
 def _put(inode: Inode, at: int, data: bytes) -> int:
-    """Write `data` there; a gap before it reads as zeros. A write of nothing changes nothing."""
+    """Write `data` there; a gap before it reads as zeros. A write of 0 bytes changes nothing."""
     if data:
         if at > len(inode.data):
             _resize(inode, at)

@@ -1,7 +1,7 @@
 """Random sequences of calls, as strategies of Hypothesis.
 
-A sequence is drawn along with the model: most paths exist, so that most calls succeed, and most slots are
-open. The alphabet of names is small, so that calls meet the same files.
+A sequence is drawn together with the model, so that most paths exist, most slots are open and most calls succeed. The
+alphabet of names is small, so that calls use the same files.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def sequences(
     together: bool = False,
     guide: Mapping[Pair, int] | None = None,
 ) -> tuple[Step, ...]:
-    """At most `steps` steps, each of which applies where it stands (`FileSystem.applies`).
+    """At most `steps` steps, each of which applies at its place (`FileSystem.applies`).
 
     `outside`: the host changes files, too. `without`: calls that are not made. `together`: a second process of the
-    guest plays, too, and both lock and map. `guide`: how often each pair was met before this sequence; every other
-    step is then one of those possible that were met least, so that rare pairs are not waited for.
+    guest takes part, and both lock and map. `guide`: how often each pair occurred before this sequence; every other
+    step is then one of the rarest possible ones, so that rare pairs come early.
     """
     model, made = FileSystem(), []
     met = Counter(guide or {})
@@ -67,12 +67,12 @@ def sequences(
 
 
 def pair(model: FileSystem, step: Step) -> Pair:
-    """What is met by the step, if it is made now."""
+    """The pair that the step covers, if it is made now."""
     return step.op, " ".join(model.about(step))
 
 
 def pairs(steps: Sequence[Step]) -> Counter[Pair]:
-    """What a sequence meets, and how often."""
+    """The pairs that a sequence covers, and how often."""
     model, met = FileSystem(), Counter[Pair]()
     for step in steps:
         met[pair(model, step)] += 1
@@ -81,7 +81,7 @@ def pairs(steps: Sequence[Step]) -> Counter[Pair]:
 
 
 def _rare(draw: st.DrawFn, model: FileSystem, calls: Sequence[str], met: Mapping[Pair, int]) -> Step | None:
-    """A call of the pair that was met least of those possible now."""
+    """A call of the rarest pair that is possible now."""
     by_slot = _BY_SLOT | _TOGETHER
     possible: dict[Pair, list[Step]] = {}
     for slot in sorted(model.open):
@@ -134,7 +134,7 @@ def _flags(draw: st.DrawFn) -> int:
 
 
 def _path(draw: st.DrawFn, model: FileSystem, wanted: Callable[[Inode], bool] = lambda _: True) -> str:
-    """A path: three times in four one that leads to a wanted inode, else any, which may lead nowhere."""
+    """A path: three times in four one that leads to a wanted inode, else any, which may not exist."""
     fitting = [path for path, inode in model.tree() if wanted(inode)]
     if fitting and draw(st.integers(0, 3)) < 3:
         return str(draw(st.sampled_from(fitting)))

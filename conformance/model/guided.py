@@ -1,4 +1,4 @@
-"""Sequences of one seed, each guided by what those before it have met."""
+"""Sequences of one seed, each guided by what earlier ones have covered."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def play(
     together: bool = False,
     guided: bool = True,
 ) -> None:
-    """Give `examples` sequences of at most `steps` steps to `attempt`, until it says that it wants no more.
+    """Give `examples` sequences of at most `steps` steps to `attempt`, until it returns that it needs no more.
 
-    Those of a `number` are the same each time: what guides is what the sequences meet in the model, never what a target
-    answered. Each has a generator of its own, since Hypothesis wants that the same draws lead to the same choices.
+    The sequences of a `number` are the same each time: the model guides them, never a target's answers. Each has its
+    own generator, because Hypothesis demands that the same draws lead to the same choices.
     """
     met = Counter[Pair]()
     for turn in range(examples):
@@ -38,7 +38,7 @@ def play(
 
         @seed(number * _MANY + turn)
         @settings(
-            max_examples=2,  # the first of each is the simplest one there is
+            max_examples=2,  # the first one of each generator is the simplest possible
             deadline=None,
             database=None,
             phases=(Phase.generate,),

@@ -1,7 +1,7 @@
 """The state of a 9P2000.L session as a pure model: fids, what they stand for, and the tree that they walk.
 
-For each request it says what may come of it, and which fids and paths the request touches: requests that touch nothing
-in common may be in flight together, and be carried out in any order.
+For each request it returns the allowed results, and the fids and paths that the request touches: requests that touch
+nothing in common may be in flight together, and be served in any order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What may come of a request. `value` is what a success must bring; None where that is not judged."""
+    """The allowed results of a request. `value` is what a success must return; None if that is not judged."""
 
     succeeds: bool = True
     refused: bool = False
@@ -82,14 +82,14 @@ class Fid:
 
 
 class Protocol:
-    """The state. `expect` says what may come of a request, and makes its effect happen."""
+    """The state. `expect` returns the allowed results of a request, and applies its effect."""
 
     def __init__(self) -> None:
         self.root = Node(directory=True)
         self.fids: dict[int, Fid] = {ROOT: Fid(self.root, ())}
 
     def state(self, number: int) -> State:
-        """Of a fid, in words for the coverage."""
+        """The state of a fid, in words for the coverage."""
         fid = self.fids.get(number)
         if fid is None:
             return "unknown"
@@ -130,10 +130,10 @@ class Protocol:
             reads.add(("path", fid.path))
         return reads, writes
 
-    # ---- what comes of it
+    # ---- its results
 
     def expect(self, ask: Ask) -> Expected:
-        """What may come of it; where a success is allowed, it has happened in the model."""
+        """The allowed results; if a success is allowed, it is applied to the model."""
         fid = self.fids.get(ask.fid)
         if fid is None:
             return REFUSED
@@ -143,7 +143,7 @@ class Protocol:
         if ask.op == "remove":
             return self._remove(ask.fid, fid)
         if fid.node.removed and fid.access is None:
-            return EITHER  # a server may still know the file, or not: intro(5) leaves it open
+            return EITHER  # a server may still know the file, or not: intro(5) leaves that open
         made: Expected = getattr(self, f"_{ask.op}")(ask, fid)
         return made
 
@@ -156,7 +156,7 @@ class Protocol:
             node, count = node.entries[name], count + 1
         if (ask.names and not count) or (taken and count == len(ask.names)):
             return REFUSED
-        if taken:  # it would make no fid: whether the number is free need not matter
+        if taken:  # it would make no fid, so the server may ignore whether the number is free
             return Expected(refused=True, value=count)
         if count == len(ask.names):
             self.fids[ask.newfid] = Fid(node, (*fid.path, *ask.names))
@@ -197,7 +197,7 @@ class Protocol:
 
     def _getattr(self, _ask: Ask, fid: Fid) -> Expected:
         if fid.node.removed:
-            return EITHER  # cases of their own ask for it (WIRE-ATTR-007)
+            return EITHER  # other cases check it (WIRE-ATTR-007)
         return Expected(value=("directory",) if fid.node.directory else ("file", len(fid.node.data)))
 
     def _readdir(self, _ask: Ask, fid: Fid) -> Expected:
@@ -214,7 +214,7 @@ class Protocol:
         return DONE
 
     def _remove(self, number: int, fid: Fid) -> Expected:
-        del self.fids[number]  # whatever comes of it: remove(5)
+        del self.fids[number]  # whatever the result: remove(5)
         if fid.node.removed:
             return EITHER
         if fid.node.entries:
@@ -228,7 +228,7 @@ class Protocol:
 
 
 def asks(seed: int, count: int) -> Iterator[Ask]:
-    """Random requests, most of which fit the state in which they are made."""
+    """Random requests, most of which fit the current state."""
     chance, model = random.Random(seed), Protocol()
     for _ in range(count):
         made = _ask(chance, model)
@@ -238,20 +238,21 @@ def asks(seed: int, count: int) -> Iterator[Ask]:
 
 
 def usable(model: Protocol, ask: Ask) -> bool:
-    """Whether what comes of it can be known: not a walk from an open fid, which servers allow or refuse, not one that
-    may or may not make a fid, and nothing that changes the fid of the case's directory."""
+    """Whether its result can be predicted: not a walk from an open fid, which servers allow or refuse, not one that may
+    or may not make a fid, and nothing that changes the fid of the case's directory.
+    """
     if ask.fid == ROOT and ask.op in ("clunk", "remove", "lopen", "lcreate"):
         return False
     fid = model.fids.get(ask.fid)
     if fid is not None and not fid.path and ask.op == "remove":
         return False  # another fid of the case's directory
     if fid is not None and fid.node.directory and ask.op == "lopen" and ask.number != READ_ONLY:
-        return False  # refused, or opened for reading: WIRE-OPEN has a case of it
+        return False  # refused, or opened for reading: WIRE-OPEN has a case for it
     if ask.op == "walk":
         return ask.newfid != ROOT and (fid is None or (fid.access is None and not fid.node.removed))
     if fid is not None and fid.node.removed:
         return ask.op in ("clunk", "read", "write", "getattr") and not (fid.node.directory and ask.op != "clunk")
-    # What is made in, or removed from, a directory through an open fid of it is another requirement.
+    # Making or removing entries through an open fid of the directory is another requirement.
     return not (fid is not None and fid.access is not None and ask.op in ("mkdir", "unlink", "lcreate"))
 
 
@@ -274,9 +275,9 @@ def _ask(chance: random.Random, model: Protocol) -> Ask:
 
 
 def together(model: Protocol, wanted: Sequence[Ask], most: int) -> Iterator[list[tuple[Ask, State, Expected]]]:
-    """Groups of requests that may be in flight together, at most `most`, each with its fid's state and what may come.
+    """Groups of at most `most` requests that may be in flight together, each with its fid's state and allowed results.
 
-    The model moves on as the groups are taken. What is not `usable` is left out.
+    The model advances as the groups are consumed. Requests that are not `usable` are left out.
     """
     group: list[tuple[Ask, State, Expected]] = []
     read: set[Resource] = set()

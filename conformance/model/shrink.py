@@ -1,6 +1,6 @@
 """The shortest sequence that still fails, found by leaving steps out.
 
-Hypothesis shrinks choices, and needs thousands of runs where each costs some round trips. Leaving out whole steps, ever
+Hypothesis shrinks choices, which needs thousands of runs of several round trips each. Leaving out whole steps, ever
 fewer at a time, needs some dozens (Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input, 2002).
 """
 
@@ -13,7 +13,7 @@ from conformance.model.step import Step
 
 
 def shortest(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool], runs: int) -> tuple[Step, ...]:
-    """A part of `steps`, in their order, that still fails; `fails` is asked at most `runs` times."""
+    """A part of `steps`, in their order, that still fails; `fails` is called at most `runs` times."""
     kept, size, left = tuple(steps), max(len(steps) // 2, 1), runs
     while size:
         at = 0
@@ -29,7 +29,7 @@ def shortest(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool], run
 
 
 def applicable(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Those steps that can be made once others are left out: a slot that nothing opens is not used."""
+    """The steps that can still be made when others are left out: no step uses a slot that no step opens."""
     model, kept = FileSystem(), []
     for step in steps:
         if model.applies(step):

@@ -28,7 +28,7 @@ class Step:
     where: Where = "inside"
 
     def __str__(self) -> str:
-        """The call as one would write it in a case: f0 = open('a', O_RDWR|O_CREAT, 0o644)."""
+        """The call as written in a case: f0 = open('a', O_RDWR|O_CREAT, 0o644)."""
         words = [repr(one) for one in self.operands]
         if self.op == "open":
             path, flags, mode = self.operands
@@ -76,12 +76,11 @@ def listing(steps: Sequence[Step]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What a step may come to: success with `value`, or an error of `errors` (numbers of errno(3)).
+    """The allowed results of a step: success with `value`, or an error of `errors` (numbers of errno(3)).
 
-    `succeeds` is False where only errors are allowed. `any_value`: success with whatever value. `state` are words about
-    the open file that the call is about, which known failures can name: "unlinked", "moved" where the path that it was
-    opened by no longer leads to it, "renamed to itself", "linked" where it has had a second name; or about what its
-    path leads to: "linked"; and its kind.
+    `succeeds` is False if only errors are allowed. `any_value`: success with any value. `state` describes the call's
+    open file in words that known failures can name: "unlinked", "moved" if its path no longer leads to it, "renamed to
+    itself", "linked" if it has had a second name; or the file at the call's path: "linked"; and its kind.
     """
 
     value: Any = None

@@ -1,4 +1,4 @@
-"""What a look at the whole tree must show, as the agent's op `survey` gives it, and how two such looks differ."""
+"""The whole tree in the form of the agent's op `survey`, and how two surveys differ."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Survey = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field of one path in two surveys; `field` is "exists" where only one of them has the path, and
-    "error" where it is listed and cannot be looked at."""
+    """One field of one path in two surveys; `field` is "exists" where only one of them has the path, and "error" if it
+    is listed but lstat(2) of it fails."""
 
     path: str
     field: str

@@ -21,7 +21,7 @@ class _Model(BaseModel):
 
 
 class Request(_Model):
-    """What the payload is to do."""
+    """The task for the payload."""
 
     work: str
     parameters: dict[str, int]
@@ -42,7 +42,7 @@ class Request(_Model):
 
 
 class Answer(_Model):
-    """What the payload says."""
+    """The payload's answer."""
 
     counts: dict[str, int]
     units: dict[str, float]
@@ -57,7 +57,7 @@ class WorkFailed(Exception):
 
 
 def perform(inside: AgentLink, request: Request) -> Answer:
-    """Do it. Raises WorkFailed; InfrastructureError where the guest does not answer."""
+    """Do it. Raises WorkFailed; InfrastructureError if the guest does not answer."""
     argv = ["python3", "-c", PAYLOAD.read_text(encoding="utf-8"), request.model_dump_json()]
     try:
         done = inside.calls_with(timeout=LIMIT + 10).run(argv, timeout=LIMIT)

@@ -1,4 +1,4 @@
-"""What the times of a benchmark say: ratios, cliffs, and whether a threshold is surely passed.
+"""Evaluates the times of a benchmark: ratios, cliffs, and whether a threshold is passed with confidence.
 
 Rule of this module: pure; a record in, statements out.
 """
@@ -20,7 +20,7 @@ CLIFF = 2.0
 
 
 def ratio(measured: Measured, of: str, to: str, confidence: float = CONFIDENCE) -> Interval | None:
-    """How many times as long `of` takes as `to`; None where one of them was not measured."""
+    """The ratio of the times of `of` and `to`; None if one of them was not measured."""
     these, those = measured.seconds.get(of), measured.seconds.get(to)
     if not these or not those:
         return None
@@ -28,19 +28,19 @@ def ratio(measured: Measured, of: str, to: str, confidence: float = CONFIDENCE) 
 
 
 def to_control(measured: Measured, share: str = SHARE, confidence: float = CONFIDENCE) -> Interval | None:
-    """How many times as long a share takes as the file system of its own guest."""
+    """The ratio of a share's time to that of the file system of its own guest."""
     control = OTHER_CONTROL if share == OTHER and OTHER_CONTROL in measured.seconds else CONTROL
     return ratio(measured, share, control, confidence)
 
 
 def against(measured: Measured, confidence: float = CONFIDENCE) -> Interval | None:
-    """How many times as long the share takes as the other."""
+    """The ratio of the share's time to the other's."""
     return ratio(measured, SHARE, OTHER, confidence)
 
 
 @dataclass(frozen=True, slots=True)
 class Cliff:
-    """Two neighbours of a curve between which one unit suddenly costs much more."""
+    """Two neighbouring points of a curve between which the cost of one unit jumps."""
 
     series: str
     subject: str
@@ -72,7 +72,7 @@ def cliffs(bench: Bench, subject: str = SHARE, confidence: float = CONFIDENCE) -
 
 @dataclass(frozen=True, slots=True)
 class Slower:
-    """One measure beside what it is judged by."""
+    """One measure and its reference."""
 
     name: str
     times: Interval
@@ -92,17 +92,17 @@ class Judgement:
 
     @property
     def slower(self) -> list[Slower]:
-        """What is surely slower."""
+        """What is slower with confidence."""
         return [one for one in self.judged if one.surely]
 
 
 def judge(
     bench: Bench, baseline: Bench | None = None, slower: float = SLOWER, confidence: float = CONFIDENCE
 ) -> Judgement:
-    """Whether something takes surely longer, by more than the part `slower`, than beside it (--against) or before.
+    """Whether something is slower, with confidence and by more than `slower`, than the other (--against) or before.
 
-    Before: in a baseline, by the ratios to the guests' own file systems. The confidence holds for all measures
-    together, so that noise fails a gate once in a hundred runs at most, however many there are.
+    "Before" means a baseline, compared by the ratios to the guests' own file systems. The confidence holds for all
+    measures together, so noise fails a gate in at most one of a hundred runs, however many measures there are.
     """
     named = {measured.name: measured for measured in baseline.measures} if baseline is not None else {}
     pairs = [

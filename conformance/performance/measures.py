@@ -37,7 +37,7 @@ class Measure:
 
     @property
     def name(self) -> str:
-        """Names it in records, gates and on the command line."""
+        """Its name in records, gates and on the command line."""
         where = f" {self.axis}={self.at}" if self.series else ""
         mount = str(self.mount) if self.mount != DEFAULT and self.axis != "msize" else ""
         return f"{self.work}{where}{f' ({mount})' if mount else ''}"
@@ -105,7 +105,7 @@ MEASURES: tuple[Measure, ...] = (
 
 
 def chosen(names: Iterable[str], groups: Iterable[str]) -> list[Measure]:
-    """The measures of these kinds of work and groups; the default ones where neither is named. Raises UsageError."""
+    """The measures of these kinds of work and groups; the default ones if neither is named. Raises UsageError."""
     names, groups = list(names), list(groups)
     works = list(dict.fromkeys(measure.work for measure in MEASURES))
     for name in names:

@@ -1,4 +1,4 @@
-"""Measures: for each kind of work, rounds in which every subject has its turn, each round begun by another one."""
+"""Measures: for each kind of work, rounds in which every subject has a turn, each begun by another one."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def measure_all(
     progress: Progress,
     keep: Callable[[Measured], None],
 ) -> None:
-    """Measure one after the other, and hand each to `keep` once it is there. Raises InfrastructureError."""
+    """Measure one after the other, and pass each result to `keep`. Raises InfrastructureError."""
     for number, measure in enumerate(measures, 1):
         progress(f"measure {number} of {len(measures)}: {measure.name}")
         keep(one(running.places, measure, rounds, seconds))
 
 
 def one(places: Sequence[Place], measure: Measure, rounds: int, seconds: float) -> Measured:
-    """One measure; what could not be done is said in `failed`. Raises InfrastructureError."""
+    """One measure; `failed` says what could not be done. Raises InfrastructureError."""
     measured = Measured(
         name=measure.name,
         work=measure.work,
@@ -78,7 +78,7 @@ def _rounds(places: Sequence[Place], measure: Measure, measured: Measured, round
     counts: dict[str, int] = {}
     latency: dict[str, list[float]] = {}
     alone = len(guests) == 1
-    for guest in guests:  # alone: all rounds at once; else this finds out the counts
+    for guest in guests:  # alone: all rounds at once; otherwise this determines the counts
         answer = perform(guest[0].link, asks(guest, rounds=rounds if alone else 0, latency=True))
         take(answer)
         counts |= answer.counts
@@ -96,7 +96,7 @@ def _rounds(places: Sequence[Place], measure: Measure, measured: Measured, round
 
 
 def spent(pid: int) -> float | None:
-    """Processor seconds that a process of this host has used so far; None where there is none."""
+    """Processor seconds that a process of this host has used so far; None if there is none."""
     try:
         times = psutil.Process(pid).cpu_times() if pid else None
     except psutil.Error:
@@ -105,7 +105,7 @@ def spent(pid: int) -> float | None:
 
 
 def _removed(places: Iterable[Place]) -> None:
-    """Take away what a failed measure left, so that the next one prepares its own."""
+    """Remove the files of a failed measure, so that the next one prepares its own."""
     for place in places:
         try:
             place.link.calls.rmtree(place.directory)

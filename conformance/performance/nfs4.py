@@ -1,6 +1,6 @@
 """NFS version 4 from the same directory of the host, for `--against nfs4`: nfs-ganesha, mounted by the guest's kernel.
 
-It is what an administrator takes in place of virtio-9p. The server runs contained and listens on 127.0.0.1, which the
+It is what an administrator uses instead of virtio-9p. The server runs contained and listens on 127.0.0.1, which the
 guest reaches through QEMU's user network.
 """
 
@@ -79,7 +79,7 @@ class NfsServer:
 
     @property
     def pid(self) -> int:
-        """Its process id; 0 where it is not running."""
+        """Its process id; 0 if it is not running."""
         return self._process.pid if self._process else 0
 
     def stop(self) -> None:
@@ -90,10 +90,10 @@ class NfsServer:
 
 
 def words(options: MountOptions, port: int) -> str:
-    """The options of mount(2) that come nearest to those of a 9P mount.
+    """The options of mount(2) that are closest to those of a 9P mount.
 
-    cache=none asks the server for each attribute and name, and so does NFS without its caches of them; its cache of
-    pages stays. Source: nfs(5), actimeo and lookupcache.
+    cache=none asks the server for each attribute and name, and so does NFS without its attribute and name caches; its
+    page cache stays. Source: nfs(5), actimeo and lookupcache.
     """
     none = ",actimeo=0,lookupcache=none" if options.cache == "none" else ""
     size = options.msize - options.msize % 4096
@@ -101,7 +101,7 @@ def words(options: MountOptions, port: int) -> str:
 
 
 def mount_nfs(inside: AgentLink, where: str, options: MountOptions, port: int) -> str:
-    """Mount it in the guest, without the helper of nfs-common; its line of /proc/mounts. Raises MountFailed."""
+    """Mount it in the guest, without the helper of nfs-common; returns its line of /proc/mounts. Raises MountFailed."""
     unmount(inside, where)
     inside.calls.rmtree(where)
     inside.calls.mkdir(where)

@@ -1,4 +1,4 @@
-"""The page of a benchmark: one file, nothing fetched from anywhere."""
+"""The page of a benchmark: one self-contained file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def page(bench: Bench) -> str:
 
 
 def sentence(bench: Bench) -> str:
-    """What it comes to, in one line."""
+    """The result in one line."""
     whole = [measured for measured in bench.measures if not measured.failed]
     if OTHER not in bench.subjects:
         return f"{count(len(whole), 'measure')}, each beside the guest's own file system"

@@ -1,4 +1,4 @@
-"""Runs in the guest: does one kind of work in several directories in turn, and says how long each turn took.
+"""Runs in the guest: does one kind of work in several directories in turn, and reports how long each turn took.
 
 Standard library, Python 3.8 or later. Its one argument is JSON: `Request` in `conformance.performance.guest_side`
 says what is in it, and what the JSON on standard output holds.
@@ -36,7 +36,7 @@ class Work:
         """Make what is worked on, once, in the present directory."""
 
     def begin(self) -> None:
-        """Open what is there already."""
+        """Open what already exists."""
 
     def before(self, count: int) -> None:
         pass
@@ -235,7 +235,7 @@ class RandomRead(Data):
 
 
 class Write(Data):
-    """Written in order, and fsync(2) at the end of the turn."""
+    """Write in order, and fsync(2) at the end of the turn."""
 
     flags = os.O_RDWR
 
@@ -305,7 +305,7 @@ WORK = {
 
 
 def turn(work: Work, count: int, processes: int) -> float:
-    """Seconds that so many repetitions took, shared by processes that begin at one time."""
+    """Seconds that so many repetitions took, shared by processes that start together."""
     work.before(count)
     if processes == 1:
         begun = clock()
@@ -340,7 +340,7 @@ def turn(work: Work, count: int, processes: int) -> float:
 
 
 def enough(work: Work, processes: int, seconds: float) -> int:
-    """The repetitions that take about so long, and no more than there is work."""
+    """The repetitions that take about so long, at most as many as there is work for."""
     most, count = max(work.most, processes), processes
     while True:
         took = max(turn(work, count, processes), 1e-7)

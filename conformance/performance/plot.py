@@ -1,4 +1,4 @@
-"""A curve as inline SVG: the time of one unit along what changes, on a logarithmic scale, each round a dot."""
+"""A curve as inline SVG: the time of one unit against a size, on a logarithmic scale, a dot for each round."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Points = Mapping[int, Sequence[float]]
 
 
 def svg(title: str, axis: str, lines: Mapping[str, Points]) -> Markup:
-    """The picture. Each step of the axis has the same width: the values are powers of something, more or less."""
+    """The picture. Each step of the axis has the same width: the values are roughly powers of a number."""
     steps = sorted({at for points in lines.values() for at in points})
     values = [value for points in lines.values() for seconds in points.values() for value in seconds if value > 0]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))

@@ -1,4 +1,4 @@
-"""The record of a benchmark: every time that was taken, and what ran. Ratios are derived from it."""
+"""The record of a benchmark: every measured time, and what ran. Ratios are derived from it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def is_bench(run_dir: Path) -> bool:
 
 
 def load_bench(run_dir: Path) -> Bench:
-    """Read a benchmark's record. Raises UsageError where there is none, or it is not what was written."""
+    """Read a benchmark's record. Raises UsageError if there is none, or it was changed."""
     path = run_dir / RECORD
     try:
         check_file(path)

@@ -40,9 +40,9 @@ def bench(
     results: Path,
     progress: Progress,
 ) -> Path:
-    """Measure, and keep it; the run's directory. `name` is the target as the user wrote it.
+    """Measure and keep the result; returns the run's directory. `name` is the target as the user wrote it.
 
-    What was measured by then is kept when it is interrupted or the machine breaks; that is raised nevertheless.
+    When it is interrupted or the machine breaks, the measures so far are kept, and the exception is raised.
     """
     started = datetime.now(UTC)
     run_dir = _directory(results, f"{started:%Y%m%dT%H%M%SZ}-bench-{directory_name(target.target.name)}")
@@ -80,7 +80,7 @@ def bench(
 
 
 def write_page(run_dir: Path, record: Bench) -> Path:
-    """Write the page of a benchmark; where it is. Raises InfrastructureError."""
+    """Write the page of a benchmark; returns its path. Raises InfrastructureError."""
     path = run_dir / PAGE
     try:
         path.write_text(page(record), encoding="utf-8", errors="backslashreplace")

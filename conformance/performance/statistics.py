@@ -1,9 +1,9 @@
-"""Ratios with intervals that no assumption about the distribution of times is needed for.
+"""Ratios with intervals that need no assumption about the distribution of times.
 
 Two estimates of Hodges and Lehmann, with the exact intervals of Wilcoxon's tests: for pairs that were measured beside
-each other (`paired`), and for two samples that were not (`unpaired`). Rounds of a benchmark are few and their noise has
-heavy tails: a bootstrap of ten values promises more than it covers, and a mean follows the one round in which the host
-did something else. Ratios are compared as logarithms, so that "twice" and "half" are equally far from 1.
+each other (`paired`), and for two samples that were not (`unpaired`). A benchmark has few rounds, and their noise has
+heavy tails: a bootstrap of ten values covers less than it promises, and a mean follows the one round in which the host
+was busy. Ratios are compared as logarithms, so that "twice" and "half" are equally far from 1.
 
 Source: Hollander & Wolfe, Nonparametric Statistical Methods, 3.2-3.3 (signed ranks) and 4.2-4.3 (rank sums). No library
 that the suite depends on has these intervals.
@@ -23,7 +23,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A ratio and the interval that holds the true one with the confidence that was asked for."""
+    """A ratio and the interval that holds the true one with the requested confidence."""
 
     ratio: float
     low: float
@@ -42,14 +42,14 @@ def figure(ratio: float) -> str:
 
 
 def paired(ratios: Sequence[float], confidence: float) -> Interval:
-    """The ratio that pairs show, each pair measured in one round; the interval is open where they are too few."""
+    """The ratio of pairs, each measured in one round; the interval is open if there are too few."""
     logs = [math.log(ratio) for ratio in ratios]
     means = sorted((a + b) / 2 for i, a in enumerate(logs) for b in logs[i:])
     return _interval(means, _cut(_signed_ranks(len(logs)), confidence))
 
 
 def unpaired(these: Sequence[float], those: Sequence[float], confidence: float) -> Interval:
-    """How many times these values are those, measured apart from each other."""
+    """The ratio of two samples that were measured separately."""
     steps = sorted(math.log(a) - math.log(b) for a, b in product(these, those))
     return _interval(steps, _cut(_rank_sums(len(these), len(those)), confidence))
 
@@ -60,7 +60,7 @@ def rounds_needed(confidence: float) -> int:
 
 
 def for_each(confidence: float, count: int) -> float:
-    """The confidence of each of so many statements that gives all of them together the confidence (Bonferroni)."""
+    """The confidence of each of so many statements that gives all together this confidence (Bonferroni)."""
     return 1 - (1 - confidence) / max(1, count)
 
 
@@ -72,7 +72,7 @@ def _interval(ordered: Sequence[float], cut: int) -> Interval:
 
 
 def _cut(ways: Sequence[int], confidence: float) -> int:
-    """How many ordered values lie outside at either end: the largest C with P(statistic < C) at most half the rest."""
+    """Ordered values outside at either end: the largest C with P(statistic < C) <= (1 - confidence) / 2."""
     allowed, total, seen = (1 - confidence) / 2, sum(ways), 0
     for value, count in enumerate(ways):
         seen += count

@@ -1,4 +1,4 @@
-"""What is measured, brought up: a target's share, the control file system of its guest, and what is set against them.
+"""The running subjects of a benchmark: a target's share, its guest's control file system, and the other.
 
 Two targets share one guest where QEMU can give it both devices; otherwise each has a guest of its own.
 """
@@ -55,14 +55,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """All subjects, and the deployments behind them: the target's, and the other's where it has its own guest."""
+    """All subjects, and their deployments: the target's, and the other's if it has its own guest."""
 
     places: list[Place]
     deployments: list[Deployment]
 
 
 def check_nfs4(asked: Asked[Any, Any]) -> None:
-    """Refuse `--against nfs4` where the guest cannot reach a server of this host. Raises UsageError."""
+    """Refuse `--against nfs4` if the guest cannot reach a server of this host. Raises UsageError."""
     if not isinstance(asked.target, MachineTarget):
         raise UsageError(
             f"--against {NFS4} does not apply: the guest of target {asked.target.name} has no network that reaches "
@@ -71,7 +71,7 @@ def check_nfs4(asked: Asked[Any, Any]) -> None:
 
 
 def one_guest(target: Asked[Any, Any], other: Asked[Any, Any]) -> bool:
-    """Whether one guest can have both: QEMU's own device, and one that is plugged into the same QEMU."""
+    """Whether one guest can have both: QEMU's own device, and one plugged into the same QEMU."""
     machines = [asked.target for asked in (target, other)]
     if {type(machine) for machine in machines} != {QemuTarget, VhostUserTarget}:
         return False
@@ -89,7 +89,7 @@ def one_guest(target: Asked[Any, Any], other: Asked[Any, Any]) -> bool:
 def running(
     target: Asked[Any, Any], against: Asked[Any, Any] | str | None, run_dir: Path, progress: Progress
 ) -> Iterator[Running]:
-    """Bring everything up, and down at the end. `against` is another target, `nfs4`, or None.
+    """Bring everything up, and stop it at the end. `against` is another target, `nfs4`, or None.
 
     Raises InfrastructureError.
     """
@@ -111,8 +111,8 @@ def running(
 
 
 def _started(stack: contextlib.ExitStack, make: Callable[[], D]) -> D:
-    """A deployment that `make` makes, started; it ends with the stack."""
-    with signals.deferred():  # what is half made cannot be stopped
+    """A deployment from `make`, started; it is stopped with the stack."""
+    with signals.deferred():  # a half-made deployment cannot be stopped
         made = make()
         stack.callback(made.stop)
     made.start()

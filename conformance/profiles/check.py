@@ -1,6 +1,6 @@
-"""Checks the known failures of profiles: which never match, which match too much, what they would mask.
+"""Checks the known failures of profiles: which never match, which match too much, what they would hide.
 
-Records of runs say what an entry has really covered; without them only its own words are judged. Pure: no files, no
+Records of runs show what an entry has really covered; without them only its text is checked. Pure: no files, no
 network.
 """
 
@@ -144,7 +144,7 @@ def setting_of(record: Record, result: CaseResult) -> Setting:
 
 
 def masked(entry: Known, signatures: Iterable[str] = ()) -> tuple[str, ...]:
-    """The faults that the entry would cover beside what it was seen to cover."""
+    """The faults that the entry would cover beyond those that it has covered."""
     meant = set(signatures)
     found = []
     for code, values in _FAULTS:

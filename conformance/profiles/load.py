@@ -1,4 +1,4 @@
-"""Reads the profiles of components: conformance/profiles/NAME.toml, or a TOML file of the user's own."""
+"""Reads the profiles of components: conformance/profiles/NAME.toml, or the user's own TOML file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def own_profile(profile: Profile, target: str, owner: Owner = "device") -> Profi
 
 
 def _signed(profile: Profile, name: str, owner: Owner, version_of: VersionOf) -> Profile:
-    """The profile with each known failure saying who declares it and whose fault it is."""
+    """The profile, with who declares each known failure and whose fault it is."""
     return profile.model_copy(update={"known": [_signed_entry(k, name, owner, version_of) for k in profile.known]})
 
 

@@ -1,7 +1,7 @@
 """A component's profile: features, unsupported features, known failures and comparison rules.
 
-A known failure names findings by code and values, never by the words of a message. It covers findings, not cases: a
-case is known only when every one of its findings is covered. Pure: no files, no clock.
+A known failure names findings by code and values, never by the text of a message. It covers findings, not cases: a case
+is known only if every one of its findings is covered. Pure: no files, no clock.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class NotSupported(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The circumstances of one case, as restrictions of a known failure are compared with them."""
+    """The circumstances of one case, to compare with the restrictions of a known failure."""
 
     mount: str = ""
     """The mount's options: "cache=none,msize=8192"; empty for raw frames and rings."""
@@ -60,7 +60,7 @@ class Setting:
 
 
 class Known(Strict):
-    """A failure that is known: fails the run once it passes, until the entry is removed.
+    """A failure that is known. Once the case passes, it fails the run until the entry is removed.
 
     `case` is a case id, or id[parameters], where `*` matches within either, or a list of them. The entry covers a
     finding of such a case when the finding's code is one of `finding` and each of `values` matches the finding's value
@@ -184,7 +184,7 @@ class Profile(Strict):
         return tuple(entry for entry in self.known if entry.names(case_id, parameters) and entry.applies(setting))
 
     def and_then(self, other: Profile) -> Profile:
-        """Both together, this one's entries first; the target has only the protocol versions that both have."""
+        """Both profiles combined, this one's entries first; only the protocol versions of both remain."""
         return Profile(
             features=[*self.features, *other.features],
             dialects=[d for d in self.dialects if d in other.dialects],
@@ -202,7 +202,7 @@ def compose(profiles: Iterable[Profile], components: Iterable[str] = ()) -> Prof
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether `text` matches `pattern`, where `*` stands for any text and all else for itself."""
+    """Whether `text` matches `pattern`, where `*` stands for any text and every other character for itself."""
     return _compiled(pattern).fullmatch(text) is not None
 
 
@@ -212,9 +212,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def version_matches(version: str, wanted: str) -> bool:
-    """Whether `version` satisfies comparisons (PEP 440) such as ">=7.2,<9", or one of several, parted by `|`.
+    """Whether `version` satisfies comparisons (PEP 440) such as ">=7.2,<9", or one of several, separated by `|`.
 
-    Empty comparisons match all; a version that is not known matches no others. Raises UsageError for what is none.
+    Empty comparisons match all; an unknown version matches no others. Raises UsageError for a bad comparison.
     """
     try:
         alternatives = [SpecifierSet(one) for one in wanted.split("|")]

@@ -1,7 +1,7 @@
 """The command line of a run as pytest sees it: the suite's options, and refusals in one line.
 
-`pytest conformance/cases --target qemu` and `assay9 run qemu` take the same options. Without `--target` nothing is
-changed of pytest's own.
+`pytest conformance/cases --target qemu` and `assay9 run qemu` take the same options. Without `--target` pytest is
+unchanged.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
-    """Let --jobs mean pytest-xdist's -n, before xdist looks; -n itself wins.
+    """Translate --jobs into pytest-xdist's -n, before xdist reads it; -n itself wins.
 
-    One job is a worker, too: a case that ends its process must not end the run. With -s or --pdb, which no worker has,
-    and --keep-guest, whose guest outlives its worker, cases run in this process.
+    One job is also a worker: a case that ends its process must not end the run. With -s or --pdb, which do not work in
+    a worker, and --keep-guest, whose guest outlives its worker, cases run in this process.
     """
     jobs, option = config.getoption("--jobs"), config.option
     if jobs is not None and getattr(option, "numprocesses", 0) is None and not hasattr(config, "workerinput"):

@@ -1,4 +1,4 @@
-"""What pytest remembers from run to run (`--lf`, `--nf`): kept for each target, and forgotten where it is damaged."""
+"""What pytest remembers from run to run (`--lf`, `--nf`): kept for each target, and dropped if damaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHAPES: dict[str, Callable[[object], bool]] = {
 
 
 def own_cache(config: pytest.Config, target: str) -> None:
-    """Name the target's own directory, beside its runs. (pytest has no public way to say that late.)"""
+    """Set the target's own directory, beside its runs. (pytest has no public way to set it late.)"""
     directory = Path(config.getoption("--results")).absolute() / ".pytest_cache" / directory_name(target)
     config._inicache["cache_dir"] = str(directory)
     for name, right in _SHAPES.items():
@@ -28,7 +28,7 @@ def own_cache(config: pytest.Config, target: str) -> None:
             try:
                 value = json.loads(file.read_bytes())
             except ValueError:
-                continue  # pytest takes it for nothing
+                continue  # pytest treats it as empty
             except RecursionError:
                 value = None
             if not right(value):

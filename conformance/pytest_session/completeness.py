@@ -25,7 +25,7 @@ INTERNAL_ERROR = "internal-error.txt"
 
 
 class Completeness:
-    """One process's account of what was selected, and of what has a result."""
+    """One process's list of selected cases, and of those with a result."""
 
     def __init__(self, writer: Callable[[], RunWriter | None], worker: str, controls: bool) -> None:
         self._writer, self._worker, self._controls = writer, worker, controls
@@ -39,7 +39,7 @@ class Completeness:
         self._judged.add(node_id)
 
     def not_run(self, node_id: str) -> None:
-        """That case is left out on purpose: the run ends, and says why."""
+        """That case is left out on purpose: the run ends and reports why."""
         self._selected.pop(node_id, None)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -59,7 +59,7 @@ class Completeness:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """A phase of a case has ended: where that leaves it without a result, it is an error."""
+        """A phase of a case has ended: a case that remains without a result is an error."""
         report = yield
         writer, entry = self._writer(), self._selected.get(item.nodeid)
         if writer is None or entry is None:
@@ -73,12 +73,12 @@ class Completeness:
             reason = f"no verdict: {where}{_reason(report, call)}"
             try:
                 writer.append(not_run(entry, reason, report.longreprtext[-6000:], self._worker))
-            except InfrastructureError as e:  # the disk is full: when the run ends, the case is one without an entry
+            except InfrastructureError as e:  # the disk is full: at the end of the run the case has no entry
                 report.sections.append(("assay9", str(e)))
         return report
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Cases that cannot be collected, or that their module withdraws, are not in the selection."""
+        """Cases that cannot be collected, or that their module skips, are not selected."""
         writer = self._writer()
         if report.passed or writer is None or not self._controls:
             return
@@ -90,7 +90,7 @@ class Completeness:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_internalerror(self, excrepr: Any, excinfo: pytest.ExceptionInfo[BaseException]) -> bool | None:
-        """pytest, or a hook of ours, failed outside any case. The controlling process hears of its workers' errors."""
+        """pytest, or a hook of ours, failed outside any case. The controlling process also gets its workers' errors."""
         writer = self._writer()
         if writer is None or not self._controls:
             return None
@@ -100,14 +100,14 @@ class Completeness:
                 writer.trouble(str(excinfo.value))
             return True
         kept = keep_details(writer.run_dir, str(excrepr))
-        if first:  # pytest-xdist often fails once more when it hears of one
+        if first:  # pytest-xdist often fails again after such an error
             said = f"{_last_line(str(excrepr))}; its traceback is in {kept}"
             writer.trouble(f"internal error, a defect of assay9 and not of the target: {said}")
-        return True  # said; see `without_tracebacks`
+        return True  # reported; see `without_tracebacks`
 
 
 def keep_details(run_dir: Path, details: str) -> str:
-    """Add what nobody expected to the run's file for that; the file's name."""
+    """Add an unexpected exception to the run's file for them; returns the file's name."""
     with (
         contextlib.suppress(OSError),
         (run_dir / INTERNAL_ERROR).open("a", encoding="utf-8", errors="backslashreplace") as file,
@@ -117,9 +117,9 @@ def keep_details(run_dir: Path, details: str) -> str:
 
 
 def without_tracebacks(config: pytest.Config) -> None:
-    """Let pytest's terminal say nothing of internal errors: they are in the summary, with the place of the traceback.
+    """Keep internal errors off pytest's terminal: the summary has them, with the place of the traceback.
 
-    pytest has no public way to say so.
+    pytest has no public way to do so.
     """
     reporter = config.pluginmanager.getplugin("terminalreporter")
     if reporter is not None:
@@ -134,7 +134,7 @@ def case_of(item: Any) -> Case | None:
 
 
 def mount_of(item: pytest.Item) -> Any:
-    """The mount that the item asks for, None where it asks for none."""
+    """The mount that the item requests; None if it requests none."""
     callspec = getattr(item, "callspec", None)
     return callspec.params.get("share") if callspec is not None else None
 

@@ -1,9 +1,9 @@
-"""The progress of `assay9 run`, in place of pytest's dots: the present activity, and how much is left.
+"""The progress of `assay9 run`, in place of pytest's dots: the current activity, and how much is left.
 
 pytest's own reporter is replaced by one that says each thing once: the summary of `conformance.evidence` names every
 failed case, so there are no sections of tracebacks; --tb=short shows them. With -vv or --pdb pytest's own reporter
-stays. Lines of workers (a guest boots, an image is built) come over a datagram socket, so that they do not break the
-line at the bottom of a terminal.
+stays. Lines of workers (a guest boots, an image is built) come over a datagram socket, so they do not break the status
+line of a terminal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ENOUGH = 20
 
 
 def take_over(config: pytest.Config, wanted: bool) -> RunReporter | None:
-    """Put our reporter in the place of pytest's; None where pytest's is to stay, which is then helped out."""
+    """Put our reporter in place of pytest's. Returns None if pytest's stays, with our heartbeat."""
     option = config.option
     if not wanted or option.verbose > 0 or option.collectonly or option.usepdb:
         if not option.collectonly and not option.usepdb:
@@ -55,7 +55,7 @@ def take_over(config: pytest.Config, wanted: bool) -> RunReporter | None:
 
 
 class _Replacing:
-    """pytest makes its reporter after our configuration, other plugins look for it after that."""
+    """Replaces the reporter in time: pytest makes it after our configuration, and other plugins use it after that."""
 
     def __init__(self, own: RunReporter) -> None:
         self._own = own
@@ -65,7 +65,7 @@ class _Replacing:
             _replace(manager, plugin, self._own)
 
     def pytest_internalerror(self, excrepr: Any, excinfo: pytest.ExceptionInfo[BaseException]) -> bool | None:
-        """See pytest, which prints a traceback of what fails before it has made its reporter."""
+        """See pytest, which prints a traceback of a failure before it has made its reporter."""
         there = self._own.config.pluginmanager.is_registered(self._own)
         return None if there else self._own.pytest_internalerror(excrepr, excinfo)
 
@@ -76,7 +76,7 @@ def _replace(manager: pytest.PytestPluginManager, there: object, own: RunReporte
 
 
 class Course:
-    """How far a run is: what `picture` says in one line."""
+    """The progress of a run, which `picture` shows in one line."""
 
     def __init__(self) -> None:
         self.session: pytest.Session | None = None
@@ -90,15 +90,15 @@ class Course:
 
     @property
     def total(self) -> int:
-        """The cases that were collected."""
+        """The number of collected cases."""
         return self.session.testscollected if self.session is not None else 0
 
     def phase(self, doing: str) -> None:
-        """The activity from now on, other than running cases; empty: cases run."""
+        """Set the current activity; empty: cases run."""
         self.doing, self._since = doing, time.monotonic()
 
     def began(self, nodeid: str) -> bool:
-        """A case begins; whether it is the first."""
+        """A case begins. Returns whether it is the first."""
         first = self.first is None
         if first:
             self.first = time.monotonic()
@@ -112,7 +112,7 @@ class Course:
         self._unexpected += report.failed
 
     def picture(self) -> str:
-        """The line at the bottom of a terminal, or of the minute elsewhere."""
+        """The status line of a terminal; elsewhere a line for each minute."""
         now = time.monotonic()
         if self.doing:
             return f"{self.doing} ({duration(now - self._since)})"
@@ -137,7 +137,7 @@ class Course:
 
 
 class Heartbeat:
-    """Beside pytest's own reporter: a line where nothing was printed for long."""
+    """Beside pytest's own reporter: a line when nothing was printed for a while."""
 
     def __init__(self) -> None:
         self._course = Course()
@@ -177,7 +177,7 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
         self._broken = False
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         self.course.said = (line, time.monotonic())
         if self.course.doing:
             self.course.phase(line)
@@ -214,9 +214,9 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
             self.activity.line(f"{verdict:<11} {case} ({report.duration:.2f} s)")
 
     def pytest_internalerror(self, excrepr: Any, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:  # type: ignore[override]
-        """See TerminalReporter: one line, and a file with the details. (Once a run has its record, that says it.)"""
+        """See TerminalReporter: one line, and a file with the details. (Once a run has its record, it is there.)"""
         self.activity.stop()
-        if isinstance(excinfo.value, InfrastructureError):  # no defect: what it names is to be put right
+        if isinstance(excinfo.value, InfrastructureError):  # no defect: the user must correct what it names
             if not self._broken:
                 self._broken = True
                 self.activity.line(f"assay9: {excinfo.value}")
@@ -229,7 +229,7 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
                     out.write(f"{excrepr}\n")
                 kept = f"; the details are in {file}"
                 break
-        if not self._broken:  # one error often brings another, in the same file
+        if not self._broken:  # one error often causes another, in the same file
             self._broken = True
             whole = "".join(traceback.format_exception_only(excinfo.value))
             said = (_EXCEPTION.findall(whole) or whole.strip().splitlines() or ["no message"])[-1]
@@ -259,7 +259,7 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
         """See TerminalReporter: xdist's own progress."""
 
     def write_line(self, line: str | bytes, **markup: bool) -> None:
-        """See TerminalReporter: what xdist says of workers that come up is in the picture, what of their end is not."""
+        """See TerminalReporter: the status line already shows what xdist prints about workers that start."""
         text = line.decode(errors="replace") if isinstance(line, bytes) else line
         if text.strip() and not _OF_XDIST.match(text):
             self.activity.line(text)
@@ -268,10 +268,10 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
         """See TerminalReporter: the summary of the evidence has the counts."""
 
     def summary_warnings(self) -> None:
-        """See TerminalReporter: warnings are for those who write cases (-vv)."""
+        """See TerminalReporter: warnings are for authors of cases (-vv)."""
 
     def _report_keyboardinterrupt(self) -> None:
-        """See TerminalReporter: `guests.host.signals` has said it, or the summary says why the run ended."""
+        """See TerminalReporter: `guests.host.signals` has reported it, or the summary says why the run ended."""
 
 
 class Messages:
@@ -311,7 +311,7 @@ class Messages:
 
 
 def send(address: str, line: str) -> bool:
-    """Send a worker's line to the controlling process; whether it took it. Never waits."""
+    """Send a worker's line to the controlling process; returns whether that took it. Never waits."""
     if not address:
         return False
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:

@@ -31,7 +31,7 @@ def read_only(path: Path) -> frozenset[Key]:
 
 
 def shuffled(items: Iterable[Item], mount: Callable[[Item], str], seed: str) -> list[Item]:
-    """The items in random order, the same for one seed: mounts one after the other, and the cases of each."""
+    """The items in random order, the same for one seed: one mount after the other, the cases of each shuffled."""
     groups: dict[str, list[Item]] = {}
     for item in items:
         groups.setdefault(mount(item), []).append(item)

@@ -1,6 +1,6 @@
-"""A part of a run's cases: `--shard I/N`. All parts together are the run, and no case is in two of them.
+"""A part of a run's cases: `--shard I/N`. All parts together make up the run, and no case is in two of them.
 
-Each process works its part out by itself, from the same cases and the same recorded durations: nobody hands out work.
+Each process computes its part itself, from the same cases and recorded durations, without a coordinator.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def read_durations(path: Path) -> dict[str, float]:
 def part(
     items: Sequence[Item], name: Callable[[Item], tuple[str, str]], shard: tuple[int, int], seconds: Mapping[str, float]
 ) -> list[Item]:
-    """The items of one shard, in their order: the longest first to the shard that has least so far.
+    """The items of one shard, in their order. The longest are assigned first, each to the shard with the least so far.
 
-    `name` gives id and mount, which decide between equals, so that the order of collection does not.
+    `name` gives id and mount, which break ties, so the order of collection does not matter.
     """
     number, of = shard
     loads = [0.0] * of

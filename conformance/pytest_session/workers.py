@@ -1,7 +1,8 @@
-"""The controlling process's side of pytest-xdist: workers start without a gap, are replaced when they die, and end.
+"""The controlling process's side of pytest-xdist: it starts workers with signals blocked, replaces those that die, and
+ends them.
 
-A worker that dies (the kernel's OOM killer, a case that crashes its process) is replaced. The case that it ran is run
-once more; when that, too, ends with a death, the case is an `error` and the run goes on.
+A worker that dies (the kernel's OOM killer, a case that crashes its process) is replaced. Its case is run once more; if
+the worker dies again, the case is an `error` and the run continues.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _ENDING: Final = 60.0
 
 
 class Workers:
-    """The controlling process's handling of its workers."""
+    """How the controlling process handles its workers."""
 
     def __init__(self, config: pytest.Config, writer: Callable[[], RunWriter | None]) -> None:
         self._config, self._writer = config, writer
@@ -55,7 +56,7 @@ class Workers:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: Any) -> None:
-        """Let workers start with signals blocked: theirs is to be quiet until `signals.install` has taken over.
+        """Start workers with signals blocked until `signals.install` has taken over.
 
         (Python would show a traceback for a SIGINT that arrives while it imports.)
         """
@@ -68,7 +69,7 @@ class Workers:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_newgateway(self, gateway: Any) -> None:
-        """A worker is there: signals are passed on to it."""
+        """A worker has started: signals are passed on to it."""
         process = getattr(getattr(gateway, "_io", None), "popen", None)
         if isinstance(process, subprocess.Popen):
             self._running[gateway.id] = process
@@ -83,7 +84,7 @@ class Workers:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """A worker has ended. `error` is None where it has done its work."""
+        """A worker has ended. `error` is None if it has finished its work."""
         name = node.gateway.id
         process = self._running.pop(name, None)
         if not error or signals.received() is not None:
@@ -93,7 +94,7 @@ class Workers:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self) -> None:
-        """A worker is about to start, perhaps in a dead one's place."""
+        """A worker is about to start, perhaps to replace a dead one."""
         if self._tell_death():
             self._count_death("before", _DEATHS_BEFORE_A_CASE)
 
@@ -130,7 +131,7 @@ class Workers:
         return ("rerun", "R", "RERUN") if str(report.outcome) == "rerun" else None
 
     def _tell_death(self) -> bool:
-        """Record a death that was not any case's; whether there was one."""
+        """Record a worker's death outside any case; returns whether there was one."""
         if self._died is None:
             return False
         (_, how), self._died = self._died, None
@@ -147,18 +148,18 @@ class Workers:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Let workers that still work end their guests before pytest-xdist ends them."""
+        """Let workers that are still running end their guests before pytest-xdist ends them."""
         signals.finishing()
         self._tell_death()
         self.end()
 
     def end(self) -> None:
-        """End the workers that have not ended by themselves, and remove what those that died have left."""
+        """End the workers that are still running, and remove what dead ones have left."""
         for name, process in self._running.items():
             with contextlib.suppress(OSError):
                 if name not in self._ready:
-                    process.kill()  # it has nothing to end yet, and may not listen to signals
-                elif signals.received() is None:  # else it has been passed on
+                    process.kill()  # it has nothing to end yet, and may not handle signals
+                elif signals.received() is None:  # otherwise it has been passed on
                     process.send_signal(signal.SIGTERM)
         limit = time.monotonic() + _ENDING
         for process in self._running.values():

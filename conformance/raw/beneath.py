@@ -1,6 +1,6 @@
 """The vantage beneath: whether what a server has written is on the disk, read from the page cache of this host.
 
-No client can see it through the share. Nothing is traced, and nothing is slowed down.
+No client can see it through the share. Nothing is traced or slowed down.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STATISTICS = struct.Struct("=QQQQQ")
 def unwritten_pages(path: bytes) -> int:
     """Pages of a file that are in this host's memory and not on its disk: dirty, or being written.
 
-    Undrivable where the kernel does not tell, or the file system has no disk.
+    Undrivable if the kernel does not report it, or the file system has no disk.
     """
     with open(path, "rb") as file:
         counted = ctypes.create_string_buffer(_STATISTICS.size)

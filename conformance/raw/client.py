@@ -69,7 +69,7 @@ class WrongAnswer(Finding):
 
 
 class NeedsMessage(Undrivable):
-    """The case needs a message that this server does not implement, as the probe before the first case found."""
+    """The case needs a message that the server does not implement, according to the probe before the first case."""
 
     def __init__(self, message: str, how: str) -> None:
         super().__init__(f"needs {message}: not implemented, {how}")
@@ -90,7 +90,7 @@ class Transcript:
         self.counts[type(message).__name__] += 1
 
     def remark(self, text: str) -> None:
-        """Keep a line about bytes that are no message."""
+        """Keep a line about bytes that are not a message."""
         self._kept.append(text)
 
     def lines(self) -> list[str]:
@@ -125,9 +125,9 @@ class Pending(Generic[R]):
         return self.reply if self.reply is not None else self._client.wait(self, timeout)
 
     def result(self, expect: Expect = None, timeout: float | None = None) -> R:
-        """The reply, judged: a Finding unless it is one that `expect`, here or with the request, allows.
+        """The reply, judged: a Finding unless `expect`, here or with the request, allows it.
 
-        Where `expect` allows an errno and that errno came, what is returned is the error reply; ask `errno`.
+        If `expect` allows an errno and that errno came, the error reply is returned; see `errno`.
         """
         reply = self.reply if self.reply is not None else self._client.wait(self, timeout)
         expect = self._expect if expect is None else expect
@@ -136,7 +136,7 @@ class Pending(Generic[R]):
         return cast(R, self._client.judged(self.request, reply, expect))
 
     def errno(self, expect: Expect = None, timeout: float | None = None) -> int:
-        """The reply's errno, OK for success, judged as `result` does; without `expect` anything goes."""
+        """The reply's errno, OK for success, judged as `result` does; without `expect` any is allowed."""
         reply = self.wait(timeout)
         if expect is not None:
             self._client.judged(self.request, reply, expect)
@@ -152,7 +152,7 @@ class Core:
     """Tags, requests in flight and judgement over one link."""
 
     def __init__(self, link: Link, *, reads_rerror: bool = False, timeout: float = TIMEOUT) -> None:
-        """`reads_rerror`: take type 107 for an error reply where one is allowed (its own case judges it)."""
+        """`reads_rerror`: accept type 107 as an error reply where one is allowed (a separate case judges it)."""
         self.link = link
         self.msize = 0
         """What Rversion said; 0 before it."""
@@ -189,7 +189,7 @@ class Core:
     # ---- requests
 
     def send(self, request: Message, *, again: bool = False) -> Pending[Message]:
-        """Send `request` and go on; its reply is for the Pending that comes back.
+        """Send `request` without waiting; its reply goes to the Pending that is returned.
 
         `again` permits a tag that is in flight: the earlier Pending then gets the first reply.
         """
@@ -198,7 +198,7 @@ class Core:
     def send_as(
         self, request: Message, reply_type: type[R], expect: Expect = None, *, again: bool = False
     ) -> Pending[R]:
-        """As `send`, with the type of the reply known to the caller."""
+        """Like `send`; the caller knows the type of the reply."""
         if self.missing:
             self.require_message(type(request).__name__)
         if len(self._waiting) >= _READ_AS_IT_GOES:
@@ -214,7 +214,7 @@ class Core:
         return pending
 
     def require_message(self, name: str) -> None:
-        """End the case (NeedsMessage) when the server does not implement the message of that name."""
+        """End the case (NeedsMessage) if the server does not implement the message of that name."""
         if (how := self.missing.get(name)) is not None:
             raise NeedsMessage(name, how)
 
@@ -239,7 +239,7 @@ class Core:
             return False
 
     def send_raw(self, frame: Buffer, remark: str = "") -> None:
-        """Send bytes as they are; nothing is remembered of them but `remark`."""
+        """Send bytes unchanged; only `remark` is remembered of them."""
         if len(frame) >= HDRSZ:
             self.require_message(type_name(frame[4]))
             self.transcript.counts[type_name(frame[4])] += 1
@@ -247,7 +247,7 @@ class Core:
         self._send([frame])
 
     def burst(self, requests: Sequence[Message]) -> None:
-        """Send all of them in one go; nothing is remembered of their tags: `next_reply` gives what comes."""
+        """Send all of them at once, without remembering their tags: `next_reply` returns the replies."""
         for request in requests:
             self.require_message(type(request).__name__)
             self.transcript.note(request)
@@ -268,7 +268,7 @@ class Core:
         """Keep `depth` requests in flight; replies come in the order in which the server sends them.
 
         The caller's requests must hold tags from `range(depth)`, each free again when its reply was yielded;
-        `renumbered` makes such. For measuring: nothing is judged but that a reply is one.
+        `renumbered` makes such. For measuring: replies are only checked to be replies.
         """
         link, source, flying = self.link, iter(requests), 0
         while True:
@@ -296,7 +296,7 @@ class Core:
         return pending.reply
 
     def drain(self) -> None:
-        """Take in the replies that are already here."""
+        """Read the replies that have already arrived."""
         while self.link.ready():
             self._dispatch(self._frame(self.timeout, None))
 
@@ -311,11 +311,11 @@ class Core:
         report(_malformed("an unexpected reply arrived", self._shown(frame)))
 
     def recv_frame(self, timeout: float | None = None) -> bytes | bytearray:
-        """The next frame as it came, whoever it is for. Raises NoReply, HungUp."""
+        """The next frame unchanged, whatever its tag. Raises NoReply, HungUp."""
         return self._frame(self.timeout if timeout is None else timeout, None)
 
     def next_reply(self, timeout: float | None = None) -> Message | Rerror:
-        """The next reply, whoever it is for; nothing is taken off the list of requests in flight."""
+        """The next reply, whatever its tag; the list of requests in flight does not change."""
         return self._decoded(self.recv_frame(timeout))
 
     def ended(self, seconds: float) -> bool:
@@ -332,8 +332,9 @@ class Core:
         return False
 
     def settle(self, seconds: float) -> None:
-        """Wait so many seconds for the replies that the case did not wait for: a server that such a request kills dies
-        while its case is still charged."""
+        """Wait so many seconds for replies that the case did not wait for: if such a request kills the server, its own
+        case is charged.
+        """
         deadline = time.monotonic() + seconds
         with contextlib.suppress(LinkTimeout, LinkClosed, ProtocolError, OSError, ValueError):
             while self._waiting and (left := deadline - time.monotonic()) > 0:
@@ -368,8 +369,9 @@ class Core:
             raise HungUp(f"{error}; waited for the reply to {asked}", call) from None
 
     def _stopped(self) -> bool:
-        """Whether the other side serves nothing any more, where it has no way to say so. A request that every server
-        answers at once decides it."""
+        """Whether a server that cannot close the connection has stopped serving: a request that every server answers at
+        once decides it.
+        """
         if self.link.tells_its_end:
             return False
         probe, deadline = Tflush(self.tag(), NOTAG), time.monotonic() + _STOPPED
@@ -448,7 +450,7 @@ def _malformed(what: str, seen: str, detail: str = "") -> Finding:
 
 
 def _rerror(frame: bytes | bytearray) -> Rerror | None:
-    """The frame as an error of type 107 in one of the forms that servers have sent."""
+    """The frame as an error of type 107, in one of the forms that servers have sent."""
     if len(frame) < HDRSZ or (head := header(frame)).type != Rerror.type or head.size != len(frame):
         return None
     body = bytes(frame[HDRSZ:])

@@ -1,8 +1,8 @@
 """The replies that a case allows for one request, and the finding for any other reply.
 
-Rule of this module: an expectation is a set of errnos, never "some error"; `OK` stands for success, so that
-where the protocol leaves a choice the set says so. Whether a request is refused and with which errno are two
-questions: a refusal with an errno outside the set is a lighter finding (`severity_of`). Pure: no link, no clock.
+Rule of this module: an expectation is a set of errnos, never "some error"; `OK` stands for success, so the set shows
+where the protocol leaves a choice. Whether a request is refused and with which errno are two questions: a refusal with
+an errno outside the set is a lighter finding (`severity_of`). Pure: no link, no clock.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Expect = int | Collection[int] | None
 
 
 class Choice(frozenset[int]):
-    """Errnos among which the protocol leaves the choice, and which Linux hands to the caller as they are.
+    """Errnos among which the protocol leaves the choice, and which Linux passes to the caller unchanged.
 
-    Another errno is reported as `varies`. Where the errno matters to Linux or to what runs on it, a case names it by
-    a plain number or set: another one is then reported as `linux`.
+    Another errno is reported as `varies`. If the errno matters to Linux or its programs, a case names it by a plain
+    number or set: another one is then reported as `linux`.
     """
 
     def __or__(self, other: Set[int]) -> Choice:  # type: ignore[override]
@@ -64,7 +64,7 @@ def allowed(expect: Expect) -> frozenset[int]:
 
 
 def severity_of(expect: Expect) -> Severity:
-    """How grave it is when a request that had to be refused was refused with an errno outside `expect`."""
+    """The severity of a refusal with an errno outside `expect`, when the request had to be refused."""
     return "varies" if isinstance(expect, Choice) else "linux"
 
 
@@ -77,7 +77,7 @@ def names(errnos: Collection[int]) -> str:
 
 
 def spell(message: Message | Rerror) -> str:
-    """A message as a finding shows it: `Tlopen(fid=3, flags=0)`, long payloads cut."""
+    """A message as a finding shows it: `Tlopen(fid=3, flags=0)`, long payloads shortened."""
     if isinstance(message, Rerror):
         said = f" {message.ename!r}" if message.ename else ""
         return f"Rerror[type 107]({errno_name(message.errno)}{said})"
@@ -108,6 +108,6 @@ def _bytes(value: Buffer) -> str:
 
 
 def hexed(frame: Buffer) -> str:
-    """The first bytes of a frame, for findings about bytes that are no message."""
+    """The first bytes of a frame, for findings about bytes that are not a message."""
     head = re.sub("(..)", r"\1 ", bytes(frame[:40]).hex()).strip()
     return head + (f" ... ({len(frame)} bytes)" if len(frame) > 40 else "")

@@ -1,6 +1,6 @@
-"""The exported directory as another machine has it: the same calls as of `HostDirectory`, made by an agent there.
+"""The exported directory on another machine: the same calls as `HostDirectory`, made by an agent there.
 
-Rule of this module: as of `conformance.raw.host_directory`.
+Rule of this module: see `conformance.raw.host_directory`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class FarDirectory(HostDirectory):
 
     @property
     def root(self) -> Path:
-        """Undrivable: what a case does there by itself needs the directory on this machine."""
+        """Undrivable: the case's own calls need the directory on this machine."""
         raise Undrivable("the exported directory is on another machine")
 
     def path(self, name: bytes = b"") -> bytes:
-        """Undrivable, as `root`."""
+        """Undrivable, like `root`."""
         return os.fsencode(self.root)
 
     def _at(self, name: bytes = b"") -> str:
@@ -156,9 +156,9 @@ class FarDirectory(HostDirectory):
 
 
 def on_host(server: Server, name: str = "") -> HostDirectory:
-    """A directory of the export of that server as its host sees it, the export itself without a name.
+    """A directory in that server's export as its host sees it; without a name the export itself.
 
-    Undrivable where nobody can look there.
+    Undrivable if nobody can see it.
     """
     if server.export is not None:
         return HostDirectory(server.export / name)

@@ -1,6 +1,6 @@
 """Guarded memory: every byte that a device must not write is checked against a copy.
 
-Rule of this module: bytes and ranges; what a chain or a ring is, it does not know.
+Rule of this module: bytes and ranges; it knows nothing of chains and rings.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class WatchedMemory(Memory):
             self._free.append((start, stop))
 
     def trespass(self) -> str | None:
-        """One sentence about the bytes that the device wrote where it may not; None when there are none."""
+        """One sentence about the bytes that the device wrote where it may not; None if there are none."""
         seen, wanted = bytearray(self._memory.read(self.base, self.size)), bytearray(self._copy)
         for start, stop in self._free:
             seen[start:stop] = wanted[start:stop] = bytes(stop - start)

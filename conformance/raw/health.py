@@ -1,4 +1,4 @@
-"""Probes of a server beside the cases: which messages it implements, and whether it still serves.
+"""Probes of a server, outside the cases: which messages it implements, and whether it still serves.
 
 `implemented` sends each message of 9P2000.L once, before the first case; `serve` does a small piece of a user's work
 from attach to remove, after each case. Rule of this module: it judges no requirement. Replies are compared with other
@@ -54,7 +54,7 @@ class Ground:
     """A directory of the probe's own on one session, and the objects of its requests."""
 
     def __init__(self, client: Client, attach: Attach, name: bytes) -> None:
-        """Raises Finding where even this fails."""
+        """Raises Finding if even this fails."""
         self.client = client
         self.top = attach(client)
         client.mkdir(self.top, name)
@@ -63,7 +63,7 @@ class Ground:
         self._names = (b"%d" % number for number in range(1 << 20))
 
     def at(self, *names: bytes) -> int:
-        """A new fid for what the names lead to, from the directory."""
+        """A new fid for the file at these names, from the directory."""
         fid = self.client.fid()
         self.client.walk(self.directory, fid, *names)
         return fid
@@ -136,9 +136,9 @@ def implemented(
 ) -> dict[str, str]:
     """The messages that the server does not implement, each with how it answered: `answered EOPNOTSUPP`.
 
-    A message that is not answered, or ends the connection, counts only where a message of an unknown type is treated
-    in the same way. `session` opens a new session, `attach` attaches the export on it, `alive` says whether the server
-    lives, and restarts it where it does not; `numbers` makes names that were not used before.
+    A message that is not answered, or ends the connection, counts only if a message of an unknown type is treated the
+    same way. `session` opens a new session, `attach` attaches the export on it, `alive` returns whether the server
+    lives, and restarts it if not; `numbers` makes unused names.
     """
     unknown = _unknown_type(session, attach)
     found: dict[str, str] = {}
@@ -149,7 +149,7 @@ def implemented(
                 ground = Ground(session(), attach, b"assay9-probe-%d" % next(numbers))
             tag = ground.client.tag()
             answer = _answer(ground, make(ground, tag))
-        except (HungUp, NoReply):  # of a request that prepares this one; another probe reports it
+        except (HungUp, NoReply):  # from a request that prepares this one; another probe reports it
             answer = ""
         except Finding:
             continue
@@ -208,7 +208,7 @@ def _unknown_type(session: Callable[[], Client], attach: Attach) -> str:
 
 
 def _patience(took: float) -> float:
-    """Seconds to wait for a reply, where another request that was sent behind it `took` so long on the same machine."""
+    """Seconds to wait for a reply, given that a later request `took` so long on the same machine."""
     return max(_WAIT, 10 * took)
 
 
@@ -218,7 +218,7 @@ def _patience(took: float) -> float:
 def serve(client: Client, attach: Attach, name: bytes, missing: Mapping[str, str]) -> None:
     """Attach, make a directory, create, write, rename, read, list and remove, with what is not `missing`.
 
-    Raises Finding (NoReply, HungUp) when one of them is not answered as it should be.
+    Raises Finding (NoReply, HungUp) if one of them is not answered as it should be.
     """
     client.missing = {}
     top = attach(client)
@@ -269,8 +269,9 @@ def not_implemented(missing: Mapping[str, str]) -> list[str]:
 
 
 def as_unsupported(declared: Sequence[NotSupported], raised: BaseException | None) -> BaseException | None:
-    """`raised`, or Unsupported in its place: the case needs a message that the target declares as unsupported
-    (`feature = "Trenameat"`), and the server answered it as declared. No other failure is excused."""
+    """`raised`, or Unsupported instead of it: the case needs a message that the target declares as unsupported
+    (`feature = "Trenameat"`), and the server answered it as declared. No other failure is excused.
+    """
     if isinstance(raised, NeedsMessage):
         for one in declared:
             if one.feature == raised.message and raised.how in {f"answered {errno}" for errno in one.errno}:

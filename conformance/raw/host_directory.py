@@ -1,7 +1,7 @@
 """The exported directory as the host sees it: wire cases prepare files here and check the server's work.
 
-Rule of this module: host system calls only, never the protocol, so that nothing here depends on the server under
-test. Names are bytes, relative to the case's own directory.
+Rule of this module: host system calls only, never the protocol, so nothing here depends on the server under test. Names
+are bytes, relative to the case's own directory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def preparing(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def looking(name: bytes) -> Iterator[None]:
-    """A missing file was removed, or never made, by the target: a finding that names it."""
+    """The target removed a missing file, or never made it: a finding that names it."""
     try:
         yield
     except OSError as error:
@@ -43,7 +43,7 @@ def looking(name: bytes) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_symlink(name: bytes) -> Iterator[None]:
-    """What is read as a symbolic link and is none is a finding, too."""
+    """A file that is read as a symbolic link but is none is a finding, too."""
     try:
         yield
     except InfrastructureError as error:
@@ -61,7 +61,7 @@ class HostDirectory:
 
     @property
     def root(self) -> Path:
-        """The directory itself, for what a case does there by calls of its own."""
+        """The directory itself, for a case's own calls."""
         return self._root
 
     def make(self, mode: int) -> None:
@@ -73,7 +73,7 @@ class HostDirectory:
         """The host's own path of `name`."""
         return os.path.join(os.fsencode(self.root), name) if name else os.fsencode(self.root)
 
-    # ---- preparing; what makes something returns its name, so that it can be used in place
+    # ---- preparing; methods that make something return its name, so that it can be used in place
 
     def file(self, name: bytes, data: bytes = b"", mode: int = 0o644) -> bytes:
         """A regular file with that content."""
@@ -134,12 +134,12 @@ class HostDirectory:
         return names
 
     def times(self, name: bytes, atime_ns: int, mtime_ns: int) -> None:
-        """Set both times of what has that name itself, in nanoseconds since 1970."""
+        """Set both times of the file with that name, without following links, in nanoseconds since 1970."""
         with preparing(f"times of {name!r}"):
             os.utime(self.path(name), ns=(atime_ns, mtime_ns), follow_symlinks=False)
 
     def owner(self, name: bytes, uid: int, gid: int, mode: int | None = None) -> None:
-        """Set owner and group of what has that name itself, then its permission bits."""
+        """Set owner and group of the file with that name, without following links, then its permission bits."""
         with preparing(f"owner of {name!r}"):
             os.lchown(self.path(name), uid, gid)
             if mode is not None:
@@ -148,35 +148,35 @@ class HostDirectory:
     # ---- acting as another process of the host while the server runs
 
     def unlink(self, name: bytes) -> None:
-        """Remove a file. Raises Finding when it is not there."""
+        """Remove a file. Raises Finding if it is missing."""
         with looking(name):
             os.unlink(self.path(name))
 
     def rmdir(self, name: bytes) -> None:
-        """Remove an empty directory. Raises Finding when it is not there."""
+        """Remove an empty directory. Raises Finding if it is missing."""
         with looking(name):
             os.rmdir(self.path(name))
 
     def rename(self, old: bytes, new: bytes) -> None:
-        """Give a file another name. Raises Finding when it is not there."""
+        """Give a file another name. Raises Finding if it is missing."""
         with looking(old):
             os.rename(self.path(old), self.path(new))
 
     def truncate(self, name: bytes, size: int) -> None:
-        """Set a file's size. Raises Finding when it is not there."""
+        """Set a file's size. Raises Finding if it is missing."""
         with looking(name):
             os.truncate(self.path(name), size)
 
     def write(self, name: bytes, data: bytes, offset: int | None = None) -> None:
-        """Write at an offset, or behind the end. Raises Finding when the file is not there."""
+        """Write at an offset, or append. Raises Finding if the file is missing."""
         with looking(name), open(self.path(name), "r+b") as handle:
             handle.seek(0 if offset is None else offset, os.SEEK_END if offset is None else os.SEEK_SET)
             handle.write(data)
 
-    # ---- looking
+    # ---- inspecting
 
     def stat(self, name: bytes = b"") -> os.stat_result:
-        """lstat. Raises Finding when nothing has that name."""
+        """lstat. Raises Finding if nothing has that name."""
         with looking(name):
             return os.lstat(self.path(name))
 
@@ -186,7 +186,7 @@ class HostDirectory:
             return os.statvfs(self.path())
 
     def content(self, name: bytes) -> bytes:
-        """A regular file's bytes. Raises Finding when it is not there."""
+        """A regular file's bytes. Raises Finding if it is missing."""
         with looking(name), open(self.path(name), "rb") as handle:
             return handle.read()
 
@@ -199,19 +199,19 @@ class HostDirectory:
         return True
 
     def names(self, name: bytes = b"") -> set[bytes]:
-        """What a directory holds. Raises Finding when it is not there."""
+        """The names in a directory. Raises Finding if it is missing."""
         with looking(name):
             return set(os.listdir(self.path(name)))
 
     def readlink(self, name: bytes) -> bytes:
-        """A symbolic link's text. Raises Finding when it is not there, or no symbolic link."""
+        """A symbolic link's text. Raises Finding if it is missing or no symbolic link."""
         with no_symlink(name), looking(name):
             return os.readlink(self.path(name))
 
     def xattr(self, name: bytes, attribute: str) -> bytes | None:
-        """An extended attribute's value, None where the file does not have it (ENODATA and nothing else).
+        """An extended attribute's value; None if the file does not have it (only ENODATA).
 
-        Undrivable where the host has no such attributes; raises Finding when the file is not there.
+        Undrivable if the host has no such attributes; raises Finding if the file is missing.
         """
         try:
             with looking(name):
@@ -225,7 +225,7 @@ class HostDirectory:
             raise
 
     def set_xattr(self, name: bytes, attribute: str, value: bytes) -> None:
-        """Set an extended attribute. Undrivable where the host has none; raises Finding when the file is not there."""
+        """Set an extended attribute. Undrivable if the host has none; raises Finding if the file is missing."""
         try:
             with looking(name):
                 self._setxattr(name, attribute, value)
@@ -240,7 +240,7 @@ class HostDirectory:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path())
 
-    # ---- the calls that another machine makes in its own way
+    # ---- calls that another machine makes in its own way
 
     def _mknod(self, name: bytes, mode: int, device: int) -> None:
         os.mknod(self.path(name), mode, device)

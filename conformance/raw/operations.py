@@ -1,9 +1,9 @@
 """One operation per T-message.
 
-Rule of this module: an operation builds the message, nothing more; what a caller leaves out is what Linux sends
+Rule of this module: an operation only builds the message; arguments that a caller leaves out are those that Linux sends
 (`tests/wire/test_linux_defaults.py` compares it with recorded traffic). Linux adds bits of its own to the flags of
-Tlcreate, the mode of Tmkdir and the valid bits of Tsetattr; so do the operations here, unless they are called with
-`exact=True` by a case about what Linux does not send.
+Tlcreate, the mode of Tmkdir and the valid bits of Tsetattr; so do the operations here, unless a case about what Linux
+does not send calls them with `exact=True`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ R = TypeVar("R", bound=Message)
 
 
 class Bound(Generic[P, R]):
-    """An operation of one client: called, it waits for the reply and judges it (`Pending.result`)."""
+    """An operation of one client: calling it waits for the reply and judges it (`Pending.result`)."""
 
     __slots__ = ("send",)
 
@@ -157,7 +157,7 @@ class Client(Core):
         exact: bool = False,
         expect: Expect = None,
     ) -> Pending[m.Rlcreate]:
-        """Tlcreate, with CREAT and LARGEFILE among its flags unless they are meant exactly."""
+        """Tlcreate, with CREAT and LARGEFILE added to its flags unless `exact`."""
         flags = flags if exact else flags | CREATING
         return self.send_as(m.Tlcreate(self.tag(), fid, name, flags, mode, gid), m.Rlcreate, expect)
 
@@ -184,7 +184,7 @@ class Client(Core):
     def readdir(
         self, fid: int, offset: int = 0, count: int | None = None, *, expect: Expect = None
     ) -> Pending[m.Rreaddir]:
-        """Treaddir; without a count for as much as msize has room for."""
+        """Treaddir; without a count, as much as fits msize."""
         count = self.msize - READDIR_HEADER if count is None else count
         return self.send_as(m.Treaddir(self.tag(), fid, offset, count), m.Rreaddir, expect)
 
@@ -192,7 +192,7 @@ class Client(Core):
     def mkdir(
         self, dfid: int, name: bytes, mode: int = 0o755, gid: int = 0, *, exact: bool = False, expect: Expect = None
     ) -> Pending[m.Rmkdir]:
-        """Tmkdir, with S_IFDIR in its mode unless that is meant exactly."""
+        """Tmkdir, with S_IFDIR added to its mode unless `exact`."""
         mode = mode if exact else mode | stat.S_IFDIR
         return self.send_as(m.Tmkdir(self.tag(), dfid, name, mode, gid), m.Rmkdir, expect)
 
@@ -223,8 +223,9 @@ class Client(Core):
         exact: bool = False,
         expect: Expect = None,
     ) -> Pending[m.Rsetattr]:
-        """Tsetattr; times are (seconds, nanoseconds). As Linux does, CTIME is set beside all but a size alone
-        (truncate(2)), unless the valid bits are meant exactly."""
+        """Tsetattr; times are (seconds, nanoseconds). As in Linux, CTIME is added except for a size alone
+        (truncate(2)), unless `exact`.
+        """
         if not exact and valid not in (0, SETATTR_SIZE):
             valid |= SETATTR_CTIME
         return self.send_as(
@@ -331,7 +332,7 @@ class Client(Core):
         client_id: bytes = CLIENT_ID,
         expect: Expect = None,
     ) -> Pending[m.Rgetlock]:
-        """Tgetlock; without a type of UNLCK, as Linux does whatever it was asked (v9fs_file_getlock)."""
+        """Tgetlock; by default of type UNLCK, as Linux always sends it (v9fs_file_getlock)."""
         return self.send_as(
             m.Tgetlock(self.tag(), fid, locktype, start, length, proc_id, client_id), m.Rgetlock, expect
         )

@@ -1,7 +1,7 @@
 """The ring layer's fixture: one virtio device, and memory that is checked after every case.
 
-`conformance.run.ring` keeps the device. Rule of this module: it must not know a single requirement on devices; those
-are in the cases.
+`conformance.run.ring` keeps the device. Rule of this module: it contains no requirement on devices; those are in the
+cases.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Ring:
 
     @property
     def tag(self) -> bytes | None:
-        """The mount tag that the device was given, where that is known."""
+        """The mount tag that the device was given, if known."""
         return self._owner.device_server().tag
 
     @property
@@ -106,7 +106,7 @@ class Ring:
         return queue
 
     def start(self, wanted: int = PLAIN, size: int | None = None) -> None:
-        """Reset, negotiate and start the queue. Undrivable when the device does not offer all of `wanted`."""
+        """Reset, negotiate and start the queue. Undrivable if the device does not offer all of `wanted`."""
         self.negotiate(wanted)
         self.start_queue(size)
         go(self.device)
@@ -150,12 +150,12 @@ class Ring:
         self._next, self._queue = self.memory.base, None
 
     def death(self, gone: DeviceGone) -> str:
-        """How the device died, in words, where more is known of it than `gone` says."""
+        """How the device died, in words, if more is known than in `gone`."""
         time.sleep(DYING)
         return self._owner.server.death() or str(gone)
 
     def revive(self) -> None:
-        """Start a dead device again, for a case that goes on to find out what killed it."""
+        """Restart a dead device, for a case that continues in order to find out what killed it."""
         self._owner.recover()
         self.device = self._owner.device_server().device()
         self.device.reset()
@@ -172,7 +172,7 @@ class Ring:
         return at
 
     def free_all(self) -> None:
-        """Buffers may be put where earlier ones were; the rings stay where they are."""
+        """Allow new buffers in place of earlier ones; the rings stay."""
         queue = self.queue
         self._next = queue.rings.descriptors + queue.length
 
@@ -200,7 +200,7 @@ class Ring:
         return self._tag
 
     def getattr(self) -> bytes:
-        """A request that `session` has made possible, in bytes."""
+        """A request for a running session, in bytes."""
         return b"".join(encode(Tgetattr(self.number(), ROOT, GETATTR_BASIC)))
 
     def chain(self, request: bytes, room: int = 4096) -> list[Segment]:
@@ -208,7 +208,7 @@ class Ring:
         return [self.readable(request), self.writable(room)]
 
     def exchange(self, chain: Sequence[Segment], table: int | None = None) -> bytes:
-        """Send one chain and wait; what the device wrote, as many bytes as it says."""
+        """Send one chain and wait. Returns as many bytes as the device says that it wrote."""
         queue = self.queue
         head = queue.add(chain, table)
         queue.publish()
@@ -223,7 +223,7 @@ class Ring:
         return found[0]
 
     def collect(self, timeout: float = ANSWER) -> list[Used]:
-        """The next used elements. Raises Finding when there are none, or when they are invalid."""
+        """The next used elements. Raises Finding if there are none, or if they are invalid."""
         if time.monotonic() > self.deadline:
             raise Finding("the case took longer than its limit", "slow")
         try:
@@ -237,7 +237,7 @@ class Ring:
             raise Finding(str(error), "ring", {"what": "used ring"}) from None
 
     def reply_in(self, chain: Sequence[Segment], used: Used) -> bytes:
-        """The reply in a chain. Raises Finding when the used length exceeds the chain's room."""
+        """The reply in a chain. Raises Finding if the used length exceeds the chain's room."""
         room = [segment for segment in chain if segment.writable]
         most = sum(segment.length for segment in room)
         require(
@@ -265,7 +265,7 @@ class Ring:
         return self.decoded(self.exchange(self.chain(b"".join(encode(request)), room)))
 
     def session(self, msize: int = 8192) -> None:
-        """Agree on 9P2000.L and attach the root as ROOT. Raises Finding."""
+        """Negotiate 9P2000.L and attach the root as ROOT. Raises Finding."""
         reply = self.ask(Tversion(NOTAG, msize, b"9P2000.L"))
         if not isinstance(reply, Rversion) or reply.version != b"9P2000.L":
             text = f"Tversion was answered with {spell(reply)}, expected Rversion with 9P2000.L"
@@ -282,11 +282,11 @@ class Ring:
 
     @property
     def last_tag(self) -> int:
-        """The tag of the request that was made last."""
+        """The tag of the last request."""
         return self._tag
 
     def right(self, reply: bytes, tag: int | None = None) -> Rgetattr:
-        """The reply as the answer to the `getattr` with that tag, or to the last one. Raises Finding."""
+        """Check the reply to the `getattr` with that tag, or to the last one. Raises Finding."""
         tag = self._tag if tag is None else tag
         message = self.decoded(reply)
         if not isinstance(message, Rgetattr) or message.tag != tag:
@@ -297,12 +297,12 @@ class Ring:
     # ---- what no driver may do
 
     def outcome(self, chain: Sequence[Segment] = (), wait: float = QUIET) -> Outcome:
-        """The device's reaction, within that time, to what was published last. Raises TargetDied when it dies."""
+        """The device's reaction, within that time, to the last published chain. Raises TargetDied if it dies."""
         used = self._next_used(time.monotonic() + wait)
         return used if isinstance(used, Outcome) else self._judged(chain, used)
 
     def _next_used(self, deadline: float) -> list[Used] | Outcome:
-        """What is used next, or the outcome when the device is broken or uses nothing until the deadline."""
+        """The next used element, or the outcome if the device is broken or uses nothing until the deadline."""
         while True:
             try:
                 used = self.queue.peek()
@@ -335,11 +335,11 @@ class Ring:
             return False
 
     def fate(self, chain: Sequence[Segment] = ()) -> Outcome:
-        """The device's reaction to an illegal chain that was published, and whether it serves others after it.
+        """The device's reaction to a published illegal chain, and whether it serves others after it.
 
-        `ignored` is never concluded from silence alone: a sound request is sent behind the chain, and the device has
-        passed over the chain when it has answered that one and nothing comes of the chain in as much time again.
-        Raises Finding when the device serves no others and does not ask for a reset, TargetDied when it dies.
+        `ignored` is never concluded from silence alone: a valid request is sent after the chain. If the device answers
+        that and does not use the chain in the same time again, it has ignored the chain. Raises Finding if the device
+        serves no others and does not ask for a reset, TargetDied if it dies.
         """
         seen = self.outcome(chain, _LOOK)
         if seen.kind == "broken":
@@ -378,7 +378,7 @@ class Ring:
         return seen
 
     def _behind(self) -> tuple[int, list[Segment]]:
-        """Publish a sound request behind what was published before: its head and its chain."""
+        """Publish a valid request after the earlier chains: returns its head and its chain."""
         chain = self.chain(self.getattr())
         queue = self.queue
         if not isinstance(queue, SplitQueue):
@@ -394,7 +394,7 @@ class Ring:
         return head, chain
 
     def refused(self, chain: Sequence[Segment] = ()) -> Outcome:
-        """The reaction to an illegal chain (`fate`); a finding is reported when it was processed as a legal one."""
+        """The reaction to an illegal chain (`fate`); reports a finding if it was processed like a legal one."""
         seen = self.fate(chain)
         if seen.kind == "processed":
             values = {"what": "an illegal chain", "seen": "processed", "expected": "refused"}
@@ -402,8 +402,9 @@ class Ring:
         return seen
 
     def used_count(self, enough: int, still: float = QUIET) -> int:
-        """How far used.idx has gone once it has gone by `enough` and then stood still for `still` seconds, or once the
-        device is broken; what is used is not collected. At most ANSWER seconds."""
+        """By how much used.idx has advanced once it has advanced by `enough` and then stopped for `still` seconds, or
+        once the device is broken. Used elements are not collected. At most ANSWER seconds.
+        """
         address, begun = self.split.rings.device + 2, self.split.seen
         last, deadline = begun, time.monotonic() + ANSWER
         while True:
@@ -431,5 +432,5 @@ def trespassed(what: str) -> Finding:
 
 @pytest.fixture
 def ring() -> Ring:
-    """The device as a case sees it; the real one takes this one's place when the case is called."""
+    """The device as a case sees it; replaced by the real one when the case is called."""
     return cast(Ring, None)

@@ -1,4 +1,4 @@
-"""Plays random requests on a session, those that touch nothing in common in flight together, against a model of it."""
+"""Plays random requests on a session against a model; independent requests are in flight together."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _MESSAGES = {"unlink": "Tunlinkat"}
 
 
 class Requests:
-    """Plays requests; each sequence begins in a directory of its own, with no fid but that directory's."""
+    """Plays requests; each sequence begins in its own directory, with only that directory's fid."""
 
     def __init__(self, client: Session, width: int) -> None:
-        """`width`: how many requests are in flight together at most."""
+        """`width`: the maximal number of requests in flight together."""
         self._client, self._width = client, width
         self._round = 0
         self.met: Counter[tuple[str, State]] = Counter()
         """Requests that were judged: operation, and state of the fid."""
 
     def search(self, sequences: Sequence[Sequence[Ask]]) -> Finding | None:
-        """Play them until one fails: a finding with the shortest part of it that fails."""
+        """Play them until one fails: a finding with its shortest part that fails."""
         for whole in sequences:
             found = self._failure(whole)
             if found is not None:
@@ -100,7 +100,7 @@ class Requests:
 
 
 def _value(ask: Ask, reply: Any, client: Session, base: int) -> object:
-    """What the model knows of a reply."""
+    """The part of a reply that the model predicts."""
     if ask.op == "walk":
         return len(reply.wqids)
     if ask.op == "read":
@@ -131,7 +131,7 @@ def _finding(
 
 
 def shortest(asks: list[Ask], fails: Callable[[Sequence[Ask]], bool], runs: int) -> list[Ask]:
-    """A part of them, in their order, that still fails; `fails` is asked at most `runs` times."""
+    """A part of them, in their order, that still fails; `fails` is called at most `runs` times."""
     size = max(len(asks) // 2, 1)
     while size:
         at = 0

@@ -19,7 +19,7 @@ from guests.host.endings import OutOfMemory
 
 
 class Server(Protocol):
-    """A 9P server with one exported directory. The defaults are those of one whose process is not ours to watch."""
+    """A 9P server with one exported directory. The defaults are for a process that the suite cannot watch."""
 
     name: str
     aname: bytes
@@ -31,56 +31,58 @@ class Server(Protocol):
 
     @property
     def export(self) -> Path | None:
-        """The exported directory as this host names it, which may change with each start; None where it is not on
-        this host."""
+        """The exported directory on this host, which may change with each start; None if it is not on this host."""
 
     @property
     def far(self) -> tuple[AgentLink, str] | None:
-        """Where `export` is None: an agent on the machine that has the exported directory, and its path there. None
-        where there is no such agent either."""
+        """If `export` is None: an agent on the machine with the exported directory, and its path there. None if there
+        is no such agent either.
+        """
         return None
 
     def start(self) -> None:
-        """Bring it up and wait until it takes connections. Raises InfrastructureError."""
+        """Bring it up and wait until it accepts connections. Raises InfrastructureError."""
 
     def connect(self) -> Link:
         """A new connection. Raises InfrastructureError when no server listens."""
 
     def death(self) -> str | None:
-        """How the process ended, or None while it runs (or is not ours to watch)."""
+        """How the process ended, or None while it runs (or cannot be watched)."""
         return None
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """A process of the target that another process ended or stopped, or a failure under it; None where all is well,
-        or where none of its processes are ours to watch."""
+        """The error if another process ended or stopped a process of the target, or if its ground failed; None if all
+        is well, or if no process can be watched.
+        """
         return None
 
     def pid(self) -> int | None:
-        """The process, where it is ours."""
+        """The process, if the suite started it."""
         return None
 
     def stop(self) -> None:
-        """End it and remove what it left; may be called twice."""
+        """End it and remove its files; may be called twice."""
 
     def version(self) -> str:
-        """The program's own version, e.g. 1.0.24; empty where it is not known."""
+        """The program's version, e.g. 1.0.24; empty if unknown."""
         return ""
 
     def argv(self) -> list[str]:
-        """How it was started; empty when it is not ours."""
+        """How it was started; empty if the suite did not start it."""
         return []
 
     def surroundings(self) -> dict[str, Any]:
-        """Where the device is driven in a guest: how that guest is reached, and what is known of the machines; for the
-        run's environment."""
+        """For a device that is driven in a guest: how that guest is reached, and facts about the machines, for the
+        run's environment.
+        """
         return {}
 
     def log_size(self) -> int:
-        """Bytes that it has said so far."""
+        """The size of its output so far, in bytes."""
         return 0
 
     def log(self, since: int = 0) -> str:
-        """What it has said after its first `since` bytes, at most the last 20,000 of them."""
+        """Its output after the first `since` bytes, at most the last 20,000 bytes."""
         return ""
 
 
@@ -91,7 +93,7 @@ class DeviceServer(Server, Protocol):
     """The mount tag that its configuration space must hold, where that is known."""
 
     def device(self) -> Device:
-        """The device, reset. The same transport is used again: what an earlier call gave is no longer to be used."""
+        """The device, reset. The transport is reused: results of earlier calls must not be used any more."""
 
 
 class Settings(Protocol):
@@ -99,15 +101,15 @@ class Settings(Protocol):
 
     @property
     def msize(self) -> int:
-        """What cases propose unless they are about msize, in bytes."""
+        """The msize that cases propose unless they are about msize, in bytes."""
 
     @property
     def msize_max(self) -> int:
-        """The most that the server is known to grant or to survive, in bytes."""
+        """The largest msize that the server is known to grant or to survive, in bytes."""
 
     @property
     def reads_rerror(self) -> bool:
-        """Whether the errno of an error is read from an Rerror, too."""
+        """Whether the errno of an error is also read from an Rerror."""
 
     @property
     def uname(self) -> str:
@@ -129,7 +131,7 @@ class Session(Protocol):
 
     @property
     def server(self) -> Server:
-        """The server that runs now."""
+        """The running server."""
 
     @property
     def spec(self) -> Settings:
@@ -143,7 +145,7 @@ class Session(Protocol):
         """A new connection. Raises InfrastructureError when no server listens."""
 
     def trouble(self) -> str | None:
-        """Why the server has stopped serving, or None when a small piece of work succeeds."""
+        """Why the server has stopped serving, or None if a small piece of work succeeds."""
 
     def recover(self) -> None:
         """Start the same server again after a crash or a hang."""
@@ -153,4 +155,4 @@ class DeviceSession(Session, Protocol):
     """Keeps one virtio device for one ring case after the other."""
 
     def device_server(self) -> DeviceServer:
-        """The server as one with a device. Undrivable where it has none."""
+        """The server, as one with a device. Undrivable if it has none."""

@@ -1,7 +1,7 @@
 """A wire case's view of a server (`Wire`): its directory on both sides, and any number of connections.
 
-The server itself is `conformance.run.session`'s. Rule of this module: it must not know a single requirement of the
-protocol; those are in the cases.
+`conformance.run.session` runs the server itself. Rule of this module: it contains no requirement of the protocol; those
+are in the cases.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ _SETTLE = 0.1
 
 
 class Session(Client):
-    """A client with a dialect agreed and the case's directory attached as `root`."""
+    """A client with a negotiated dialect and the case's directory attached as `root`."""
 
     root: int
     aname: bytes
     """The tree that was attached."""
 
     def walk_to(self, *names: bytes, start: int | None = None) -> int:
-        """A new fid for what `names` lead to from `root` (or `start`); all must exist."""
+        """A new fid for the file at `names` from `root` (or `start`); all must exist."""
         newfid = self.fid()
         reply = self.walk(self.root if start is None else start, newfid, *names)
         require_equal(f"qids in Rwalk to {b'/'.join(names)!r}", len(reply.wqids), len(names), call="Twalk")
         return newfid
 
     def open(self, *names: bytes, flags: int = O_RDONLY) -> int:
-        """A new fid, open on what `names` lead to."""
+        """A new fid, open on the file at `names`."""
         fid = self.walk_to(*names)
         self.lopen(fid, flags)
         return fid
@@ -74,8 +74,9 @@ class Session(Client):
         return fid
 
     def unlink(self, name: bytes) -> None:
-        """Remove `name` from the case's directory as Linux does: by Tunlinkat, or where the server does not implement
-        that by Tremove."""
+        """Remove `name` from the case's directory as Linux does: by Tunlinkat, or by Tremove if the server does not
+        implement that.
+        """
         if "Tunlinkat" in self.missing:
             self.remove(self.walk_to(name))
         else:
@@ -96,7 +97,7 @@ class Session(Client):
 
 
 class Wire:
-    """One case's view of a server: its directory on both sides, and as many connections as it wants."""
+    """One case's view of a server: its directory on both sides, and any number of connections."""
 
     def __init__(self, owner: server.Session, directory: str, seconds: float) -> None:
         self._owner = owner
@@ -127,7 +128,7 @@ class Wire:
 
     @property
     def host(self) -> HostDirectory:
-        """The case's directory as the host sees it. Undrivable where nobody can look at the export."""
+        """The case's directory as the host sees it. Undrivable if nobody can see the export."""
         return on_host(self._owner.server, self._directory)
 
     @property
@@ -136,18 +137,17 @@ class Wire:
         return on_host(self._owner.server)
 
     def decoy(self) -> bytes:
-        """The absolute path of a directory beside the export that a server must not touch, and may be tempted to.
+        """The absolute path of a directory beside the export that a server must not touch, as bait.
 
-        Undrivable where the server is not one of ours, contained: what it does to an absolute path it does to the
-        host it runs on.
+        Undrivable for a server that the suite does not contain: what it does to an absolute path it does to its host.
         """
         if self._owner.server.pid() is None:
             raise Undrivable("an absolute path is sent only to servers that the suite contains")
-        # As the server names it: its own directory is the same inside and outside of its containment.
+        # The path for the server: its own directory is the same inside and outside its containment.
         decoy = self._owner.base.resolve() / "outside" / "decoy"
         if not self._decoy:
             self._decoy = True
-            shutil.rmtree(decoy.parent, ignore_errors=True)  # what an earlier case got done to it
+            shutil.rmtree(decoy.parent, ignore_errors=True)  # left by an earlier case
             decoy.mkdir(parents=True)
             (decoy / "kept").write_bytes(b"untouched")
         return os.fsencode(decoy)
@@ -171,8 +171,9 @@ class Wire:
         return made
 
     def judge_message(self, name: str) -> None:
-        """Report a finding when the server does not implement that message; where the target declares it as unsupported
-        and it was answered as declared, the case ends (NeedsMessage) and is unsupported."""
+        """Report a finding if the server does not implement that message. If it was refused as the target declares, the
+        case ends (NeedsMessage) and is unsupported.
+        """
         how = self._owner.missing.get(name)
         if how is None:
             return
@@ -184,11 +185,11 @@ class Wire:
 
     @property
     def missing(self) -> Mapping[str, str]:
-        """The messages that the server does not implement, as was found before the first case."""
+        """The messages that the server does not implement, as found before the first case."""
         return self._owner.missing
 
     def session(self, msize: int | None = None) -> Session:
-        """A new connection, dialect agreed (at most `msize`) and the case's directory attached."""
+        """A new connection with a negotiated dialect (at most `msize`) and the case's directory attached."""
         made = Session(self._link(), reads_rerror=self.spec.reads_rerror)
         self._keep(made)
         made.version(msize or self.spec.msize)
@@ -213,7 +214,7 @@ class Wire:
         return self._owner.connect()
 
     def release(self, client: Client) -> None:
-        """Close a connection and forget it: on a transport with one session another one can be opened then."""
+        """Close a connection and forget it: on a transport with a single session another one can then be opened."""
         client.settle(_SETTLE)
         client.close()
         self._clients.remove(client)
@@ -224,7 +225,7 @@ class Wire:
         client.missing = self._owner.missing
         self._clients.append(client)
 
-    # ---- what a case may ask of link and target
+    # ---- what a case may require of link and target
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -237,7 +238,7 @@ class Wire:
             raise Undrivable(f"{capability.value}: {why}")
 
     def hang_up(self, client: Client) -> None:
-        """End a connection from our side, as a client that dies."""
+        """End a connection from our side, like a client that dies."""
         if isinstance(client.link, SocketLink):
             client.link.close()
         else:
@@ -245,8 +246,8 @@ class Wire:
 
     def prompt(self, pending: Pending[R], expect: Expect = None) -> R:
         """The reply to a request that must be answered at once, judged. NoReply means that it hangs, however busy this
-        machine is: another session was opened and served meanwhile, and the reply did not come in many times as
-        long."""
+        machine is: another session was served meanwhile, and the reply did not come in many times as long.
+        """
         try:
             pending.wait(_PROMPT)
         except NoReply as hanging:
@@ -259,8 +260,9 @@ class Wire:
         return pending.result(expect)
 
     def served_beside(self) -> float:
-        """Open another session and have it served: how many seconds that took. So it is seen that the server works,
-        and how quickly on a machine as busy as this one."""
+        """Open another session and use it; returns the seconds that it took: how quickly the server works on a machine
+        as busy as this.
+        """
         self.need(Capability.SESSIONS, "a second session must show that the server is not merely slow")
         begun = time.monotonic()
         other = self.session()
@@ -268,15 +270,15 @@ class Wire:
         return time.monotonic() - begun
 
     def still_serves(self) -> None:
-        """A new session works: the server has survived. Raises TargetDied when it has not."""
+        """A new session works: the server has survived. Raises TargetDied if it has not."""
         if Capability.SESSIONS in self._owner.capabilities:
             trouble = self._owner.trouble()
-        else:  # a new session would end the case's own; the next one is tried at the case's end
+        else:  # a new session would end the case's own; one is tried at the case's end
             trouble = self._owner.server.death()
         if trouble:
             raise TargetDied(trouble, values={"how": trouble})
 
-    # ---- the server as a process; None where it is not ours to look at
+    # ---- the server as a process; None if the suite cannot inspect it
 
     def memory(self) -> int | None:
         """The resident memory of the server's process in bytes."""
@@ -296,7 +298,7 @@ class Wire:
             return None
 
     def settled(self, measure: Callable[[], int | None], below: int, seconds: float = 10.0) -> int | None:
-        """`measure` again and again until it is below that, or the time is over; what it was last."""
+        """Repeat `measure` until it is below that, or the time is over; returns the last value."""
         seen: list[int | None] = []
 
         def settled() -> bool:
@@ -317,7 +319,7 @@ class Wire:
                 client.close()
 
     def hurt(self) -> str:
-        """Why the server may be damaged after the case; empty where nothing suggests it."""
+        """Why the server may be damaged after the case; empty if nothing suggests it."""
         return self._hurt
 
     def transcript(self) -> list[str]:
@@ -329,7 +331,7 @@ class Wire:
         return lines
 
     def crossed(self) -> Crossed:
-        """The messages as the run record keeps them: requests counted, on all connections."""
+        """The messages for the run record: counts of requests, on all connections."""
         counts: dict[str, int] = {}
         for client in self._clients:
             for name, number in client.transcript.counts.items():
@@ -352,5 +354,5 @@ def _left_behind(client: Client) -> str:
 
 @pytest.fixture
 def wire() -> Wire:
-    """The server as a case sees it; the real one takes this one's place when the case is called."""
+    """The server as a case sees it; replaced by the real one when the case is called."""
     return cast(Wire, None)

@@ -1,4 +1,4 @@
-"""Runs beside each other as text: the gate's screenful, and the table of families by implementations."""
+"""Comparisons of runs as text: the gate's verdict, and the table of families by implementations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REASON = 160
 
 
 def verdict_text(record: Record, seen: Gate) -> str:
-    """The gate's verdict: one line, then what is worse, those with one reason together."""
+    """The gate's verdict: one line, then what is worse, grouped by reason."""
     e = record.environment
     version = f" ({e.target_version})" if e.target_version else ""
     beside = f" beside {seen.baseline}" if seen.baseline else ""
@@ -78,7 +78,7 @@ def _cut(text: str) -> str:
 
 
 def labels(records: Sequence[Record]) -> list[str]:
-    """What distinguishes the runs in a heading: the target, and what else differs where that is not enough."""
+    """What distinguishes the runs in a heading: the target, and further differences if that is not enough."""
     names = [record.environment.target for record in records]
     if len(set(names)) == len(names):
         return names
@@ -89,7 +89,7 @@ def labels(records: Sequence[Record]) -> list[str]:
 
 
 def side_by_side(records: Sequence[Record], names: Sequence[str]) -> str:
-    """Families down, runs across; then the cases that do not stand alike, those with one reason together."""
+    """Families as rows, runs as columns; then the cases with different standings, grouped by reason."""
     families = dict.fromkeys((r.layer, r.family) for record in records for r in record.results)
     tables = [_by_family(record) for record in records]
     rows = [["", *names]]
@@ -113,7 +113,7 @@ def _by_family(record: Record) -> dict[tuple[str, str], Counter[Standing]]:
 
 
 def _cell(counts: Counter[Standing]) -> str:
-    """`38 2k 1FAIL`; a dot where the run has no such case."""
+    """`38 2k 1FAIL`; a dot if the run has no such case."""
     if not counts:
         return "."
     marks = [f"{counts[standing]}{letter}" for standing, letter in _LETTERS.items() if counts[standing]]
@@ -121,7 +121,7 @@ def _cell(counts: Counter[Standing]) -> str:
 
 
 def _telling(records: Sequence[Record], names: Sequence[str]) -> list[str]:
-    """Cases that at least two runs have and that do not stand alike in all of these."""
+    """Cases that at least two runs have, with different standings."""
     tables = [{result.key: result for result in record.results} for record in records]
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for key in dict.fromkeys(key for table in tables for key in table):
@@ -139,5 +139,5 @@ def _telling(records: Sequence[Record], names: Sequence[str]) -> list[str]:
 
 
 def _why(result: CaseResult) -> str:
-    """The entry's reason of a known case: its own has the values of that one case beside it."""
+    """The profile entry's reason for a known case; the case's own reason also has the values of that case."""
     return result.known.reason if result.known is not None else result.reason

@@ -62,8 +62,8 @@ def report(
 ) -> None:
     """Write the reports of RUN again from its record, and print the summary.
 
-    RUN is a run's directory, its name in the results directory, a target (its newest run), or `latest`. A run that
-    was killed has no report yet: what had finished by then is reported, and the report says that it was interrupted.
+    RUN is a run's directory, its name in the results directory, a target (its newest run), or `latest`. A run that was
+    killed has no report yet: the cases that had finished are reported, and the report says that it was interrupted.
 
     \b
     assay9 report                         the newest run
@@ -192,7 +192,7 @@ def gate(
 def _gate_bench(
     run_dir: Path, baseline: str | None, min_judged: int, slower: float | None, confidence: float | None, results: Path
 ) -> int:
-    """Judge a benchmark, and say why; the exit status."""
+    """Judge a benchmark and print why; returns the exit status."""
     if min_judged:
         raise UsageError("--min-judged counts cases, and this is a benchmark: leave it out")
     before = load_bench(find_run(baseline, results)) if baseline else None
@@ -221,8 +221,8 @@ def baseline() -> None:
 def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
     """Save RUN as the baseline FILE: JSON, one case a line, made to be committed.
 
-    A run that was interrupted, or whose machine broke, is refused: no later run could lose a case that it does not
-    have.
+    A run that was interrupted, or whose machine broke, is refused: it would hide that later runs lose the cases that it
+    misses.
     """
     (record,) = read_runs([run], results)
     seen = overview(record)
@@ -237,14 +237,14 @@ def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
 
 
 def read_runs(names: Sequence[str], results: Path) -> list[Record]:
-    """The records of runs, which takes seconds where thousands of cases ran. Raises UsageError, see `find_run`."""
+    """The records of runs, which takes seconds for thousands of cases. Raises UsageError, see `find_run`."""
     found = [find_run(name, results) for name in names]
     with shown("reading records" if len(found) > 1 else "reading the record"):
         return [load_run(run_dir) for run_dir in found]
 
 
 def _beside(name: str, record: Record, results: Path) -> Baseline:
-    """The baseline that a file or a run is for this record. Raises UsageError where it is of another target."""
+    """The baseline in a file or run, for this record. Raises UsageError if it is of another target."""
     made = load_baseline(Path(name) if Path(name).is_file() else find_run(name, results))
     if made.target != record.environment.target:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What crossed and what was compared over a record: messages by the cases that need them, fields by their rule."""
+"""The messages and comparisons of a record: messages by the cases that need them, fields by their rule."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Message:
 
     @property
     def missing(self) -> list[CaseResult]:
-        """Of these, those in which it did not, though the target gives a trace."""
+        """Those of them in which it did not cross, although the target gives a trace."""
         return [r for r in self.demanded if r.covers_ok is not None and not r.message_counts.get(self.name)]
 
 
@@ -44,7 +44,7 @@ class Compared:
 
 
 def messages(results: Iterable[CaseResult]) -> list[Message]:
-    """Every request, also those that never crossed."""
+    """Every request, including those that never crossed."""
     found = {name: Message(name) for name in _REQUESTS}
     for result in results:
         for name, number in result.message_counts.items():

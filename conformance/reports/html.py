@@ -1,9 +1,9 @@
 """The report as one self-contained HTML page: no network, no other file, no server.
 
-Rule of this module: the verdict and everything a reader must see is plain HTML, made here by the template.
-The evidence is embedded as the JSON of the results, one element per family, compressed with gzip: a page of that
-size would not fit in a mail otherwise. `templates/report.js` decompresses it (`DecompressionStream`) and makes HTML
-of a case when it is opened, so that a thousand cases of forty calls stay usable.
+Rule of this module: the verdict and everything a reader must see is plain HTML, made by the template. The evidence is
+embedded as JSON of the results, one element per family, compressed with gzip: otherwise the page would be too large for
+a mail. `templates/report.js` decompresses it (`DecompressionStream`) and renders a case when it is opened, so a
+thousand cases of forty calls stay usable.
 """
 
 from __future__ import annotations
@@ -108,12 +108,12 @@ def write_html(record: Record, path: Path) -> None:
 def evidence(results: list[CaseResult]) -> str:
     """Results as JSON, compressed with gzip, in base64."""
     data = _RESULTS.dump_json(results)
-    # The time in the header of gzip would make each derivation of a report another file.
+    # The time in the header of gzip would make every derived report a different file.
     return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode()
 
 
 def _anchors(record: Record) -> dict[int, str]:
-    """For each result (by identity) the name that links lead to: its id and mount, whatever else ran.
+    """For each result (by identity) its anchor: id and mount, whatever else ran.
 
     The id alone leads to the first of its mounts (`report.js`).
     """
@@ -138,7 +138,7 @@ def _page_ids() -> frozenset[str]:
 
 
 def _source(templates: Templates) -> Callable[[str], str]:
-    """Reads a template's text as it stands."""
+    """Reads a template's text unchanged."""
 
     def read(name: str) -> str:
         assert templates.loader is not None
@@ -148,7 +148,7 @@ def _source(templates: Templates) -> Callable[[str], str]:
 
 
 def _exhibits(result: CaseResult) -> list[tuple[Comparison[str], list[Any]]]:
-    """The first comparisons that failed, each with the fields that differ without a reason."""
+    """The first failed comparisons, each with the fields that differ without a reason."""
     found = []
     for c in result.comparisons:
         wrong = [f for f in c.fields if not f.equal and f.tolerated is None]
@@ -158,7 +158,7 @@ def _exhibits(result: CaseResult) -> list[tuple[Comparison[str], list[Any]]]:
 
 
 def _link(address: str) -> Markup:
-    """A link, where the address is one that a page may lead to; else the text."""
+    """A link if the address may be linked from a page, otherwise the text."""
     shown = Markup.escape(visible(address))
     if address.startswith(("https://", "http://")):
         return Markup('<a href="{}" rel="noreferrer">{}</a>').format(address, address)

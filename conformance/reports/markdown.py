@@ -1,4 +1,4 @@
-"""Markdown for a pull request: the verdict, counts, and what is unexpected, in less than 60 lines; and annotations.
+"""Markdown for a pull request: the verdict, counts and unexpected results in fewer than 60 lines; and annotations.
 
 GitHub shows `$GITHUB_STEP_SUMMARY` and any comment as Markdown, and lines `::error ...` of a log as annotations.
 """
@@ -24,7 +24,7 @@ def write_markdown(record: Record, path: Path) -> None:
 
 
 def markdown(record: Record) -> str:
-    """The text, less than 60 lines."""
+    """The text, fewer than 60 lines."""
     seen, e = overview(record), record.environment
     mark = {0: "\N{WHITE HEAVY CHECK MARK}", 1: "\N{CROSS MARK}"}.get(seen.status, "\N{WARNING SIGN}\ufe0f")
     version = f", {_cell(e.target_version)}" if e.target_version else ""
@@ -75,7 +75,7 @@ def _errors(seen: Overview) -> list[str]:
 
 
 def workflow_commands(record: Record) -> Iterator[str]:
-    """GitHub's workflow commands for what is unexpected, the first ten, and for errors one warning."""
+    """GitHub's workflow commands: for the first ten unexpected results, and one warning for errors."""
     seen = overview(record)
     rows: list[CaseResult] = [result for stands in _UNEXPECTED for result in seen[stands]]
     for result in rows[:_ANNOTATED]:
@@ -86,7 +86,7 @@ def workflow_commands(record: Record) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    """Text of a cell: one line, nothing in it is markup."""
+    """Text of a cell: one line, without markup."""
     text = " ".join(visible(text).split())
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
     for character in "\\`*_[]<>|#@":

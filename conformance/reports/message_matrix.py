@@ -24,7 +24,7 @@ layer covers them. Tremove, in 9P2000.L a fallback of Tunlinkat in the same way 
 
 
 def matrix(cases: Iterable[Case]) -> dict[str, list[str]]:
-    """T-message name -> ids of the cases that cover it, every message of 9P2000.L present."""
+    """T-message name -> ids of the cases that cover it, for every message of 9P2000.L."""
     table: dict[str, list[str]] = {name: [] for name in BY_NAME if name.startswith("T")}
     for case in cases:
         for name in case.covers:
@@ -38,7 +38,7 @@ def never_sent(name: str) -> str:
 
 
 def lines(cases: Iterable[Case]) -> Iterator[str]:
-    """The matrix as text: for each message the cases that make system calls, or why there are none; then the rest."""
+    """The matrix as text: for each message the cases that make system calls, or why there are none; then others."""
     given = list(cases)
     calls, others = (matrix(c for c in given if (c.layer in CALL_LAYERS) is wanted) for wanted in (True, False))
     for name, ids in calls.items():

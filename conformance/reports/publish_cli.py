@@ -1,4 +1,4 @@
-"""The commands that make records fit to be shown: `assay9 attest`, `verify`, `redact`, `schema` and `table`."""
+"""The commands that prepare records for publication: `assay9 attest`, `verify`, `redact`, `schema` and `table`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def attest(run: str, key: Path, results: Path) -> None:
 )
 @results_option()
 def verify(run: str, signers: Path | None, results: Path) -> None:
-    """Check that RUN is what was signed: every file by its hash, the statement, and the signature.
+    """Check that RUN is unchanged since it was signed: every file's hash, the statement, and the signature.
 
     Exit status 0 when all of it holds, 2 and one line when something does not.
     """
@@ -70,10 +70,10 @@ def verify(run: str, signers: Path | None, results: Path) -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @results_option()
 def redact(run: str, directory: Path, results: Path) -> None:
-    """Write RUN to DIRECTORY as it may be published: its record and reports, without logs.
+    """Write RUN to DIRECTORY for publication: its record and reports, without logs.
 
-    Home, checkout, working directory, host and user names, mount tables and long runs of raw bytes are taken out; words
-    in angle brackets stand in their place.
+    Home, checkout, working directory, host and user names, mount tables and long runs of raw bytes are replaced by
+    words in angle brackets.
     """
     run_dir = find_run(run, results)
     read = read_runs([run], results)[0]

@@ -1,6 +1,6 @@
-"""The page that users of these projects ask for: which operation works in which implementation, and whose fault it is.
+"""The compatibility page: which operation works in which implementation, and whose fault a failure is.
 
-Made from records alone: nothing in it was typed.
+It is made from records alone.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _families(records: Sequence[Record], names: Sequence[str], where: Where) -> 
 
 
 def _of_cases(results: Sequence[CaseResult]) -> str:
-    """`yes`, `no`, or how many do not hold and whose fault that is."""
+    """`yes`, `no`, or how many cases fail and whose fault that is."""
     counts = Counter(held(result) for result in results)
     if not results:
         return "-"
@@ -113,9 +113,9 @@ def _behaviours(records: Sequence[Record], names: Sequence[str], where: Where) -
 
 
 def _behaviour(number: int, result: CaseResult | None, where: Where) -> str:
-    """A cell: of a case that holds the link leads to its family, of another to what was seen.
+    """A cell. For a case that holds the link leads to its family, otherwise to what was seen.
 
-    Without pages of evidence it leads to where the profile says that the fault is shown.
+    Without pages of evidence it leads to the link in the profile's entry.
     """
     if result is None:
         return "-"
@@ -127,7 +127,7 @@ def _behaviour(number: int, result: CaseResult | None, where: Where) -> str:
 
 
 def _by_case(record: Record) -> dict[str, CaseResult]:
-    """The worst result of each case, over parameters and mounts; what was not driven does not hide what was."""
+    """The worst result of each case over parameters and mounts; an undrivable one does not hide the others."""
     found: dict[str, CaseResult] = {}
     for result in record.results:
         if result.case_id not in found or _rank(result) < _rank(found[result.case_id]):

@@ -1,6 +1,6 @@
-"""What the cells of the compatibility page rest on: a page for each run, with an anchor for each cell.
+"""The evidence for the compatibility page: a page for each run, with an anchor for each cell.
 
-Small enough to be kept beside the page: of a case that holds its id, of one that does not what was seen.
+It is small enough to be kept beside that page: passing cases by id, others with what was seen.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _result(result: CaseResult) -> str:
 
 
 def _ids(results: Sequence[CaseResult]) -> str:
-    """Each case once, with the number of its results where there are several."""
+    """Each case once, with the number of its results if there are several."""
     numbers: dict[str, int] = {}
     for result in results:
         numbers[result.case_id] = numbers.get(result.case_id, 0) + 1
@@ -97,7 +97,7 @@ def _link(address: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text of a record as text of Markdown."""
+    """Text of a record, escaped for Markdown."""
     text = visible(" ".join(text.split()))
     text = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
     return "".join(f"\\{c}" if c in "\\*_`[]<>#|&" else c for c in text)

@@ -44,7 +44,7 @@ _NAMED = 5
 def summary(record: Record, run_dir: Path, *, colour: bool | None = None, width: int | None = None) -> str:
     """The summary at the end of a run: families by verdict, the unexpected, the paths of the results.
 
-    `colour` None means: as standard output takes it.
+    `colour` None means: as standard output allows.
     """
     if colour is None:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -66,7 +66,7 @@ def summary(record: Record, run_dir: Path, *, colour: bool | None = None, width:
     if took is not None:
         within = f", the guest executed calls for {duration(guest)}" if guest else ""
         console.print(Text(f"took {duration(took)}{within}", style="dim"))
-    # Paths go out unwrapped: they are there to be copied.
+    # Paths are printed unwrapped, so that they can be copied.
     console.print(Text(f"results: {run_dir}"), soft_wrap=True)
     if (run_dir / "report.html").exists():
         console.print(Text(f"report:  {run_dir / 'report.html'}"), soft_wrap=True)

@@ -36,12 +36,12 @@ def write_reports(
     soak: Path | None = None,
     baseline: Baseline | None = None,
 ) -> list[Path]:
-    """Write reports of `kinds` into the run directory; where they are.
+    """Write reports of `kinds` into the run directory; returns their paths.
 
-    The ticket's text has a block on a soak run where one is given, and how the run stands beside a baseline.
+    The ticket's text has a section on a soak run if one is given, and a comparison with a baseline.
 
-    Raises UsageError where `run_dir` is not a run, InfrastructureError where the disk refuses, SuiteError where the
-    writer of a report is defective; the record is left as it is in any case, and the other reports are written.
+    Raises UsageError if `run_dir` is not a run, InfrastructureError if the disk fails, SuiteError if the writer of a
+    report is defective. The record is unchanged in any case, and the other reports are written.
     """
     record = load_run(run_dir)
     written: list[Path] = []
@@ -84,7 +84,7 @@ def writer_of(where: str) -> Callable[..., None]:
 
 
 def _whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file so that it is there whole or not at all; a directory grows in its place."""
+    """Write a file atomically; a directory is written in place."""
     if path.suffix == "":
         write(path)
         return

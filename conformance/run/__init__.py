@@ -1,1 +1,1 @@
-"""Runs cases, one worker a process: mounts or connects, judges the outcome, keeps the evidence."""
+"""Runs cases, with one process per worker: mounts or connects, judges the outcome, keeps the evidence."""

@@ -1,8 +1,8 @@
 """The cases that held on the control file system, in this run or in an earlier one with the same guest and sources.
 
 A case must hold on a native file system before it judges the share. Whether it does depends on the case, the guest's
-kernel, that file system and the suite's own sources; while all of these are the same it need not run again.
-Rule of this module: it keeps only that a case held. A case that failed runs again each time.
+kernel, that file system and the suite's own sources; while all of these are unchanged it need not run again. Rule of
+this module: it remembers only cases that held. A case that failed runs again each time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Place(Protocol):
 
 
 class Controls:
-    """Asked once for each case; `directory` names a case with its parameters."""
+    """Queried once for each case; `directory` names a case with its parameters."""
 
     def __init__(self, mode: ControlMode) -> None:
         self.mode = mode
@@ -45,7 +45,7 @@ class Controls:
         self._held: set[str] = set()
 
     def begin(self, place: Place) -> None:
-        """Read what earlier runs on such a guest have found."""
+        """Read the results of earlier runs on such a guest."""
         if self.mode != "first" or self._file is not None:
             return
         with contextlib.suppress(InfrastructureError, OSError):
@@ -60,7 +60,7 @@ class Controls:
         return self.mode == "first" and _remembered(case) and directory in self._held
 
     def remember(self, case: Case, directory: str) -> None:
-        """Keep that the case has held."""
+        """Remember that the case has held."""
         if self._file is None or not _remembered(case) or directory in self._held:
             return
         self._held.add(directory)
@@ -73,7 +73,7 @@ def _remembered(case: Case) -> bool:
 
 
 def _key(environment: Mapping[str, Any], image: str, seen: Mapping[str, Any]) -> str:
-    """Names a guest, its control file system and the state of the sources that run there."""
+    """A key for a guest, its control file system and the state of the sources that run there."""
     digest = hashlib.sha256(index.state().encode())
     for part in (environment.get("guest_kernel", ""), image, seen.get("f_type"), seen.get("f_bsize")):
         digest.update(f"\0{part}".encode())

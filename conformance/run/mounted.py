@@ -1,4 +1,4 @@
-"""Runs one case on one deployment and returns its outcome; mounts, restores and tidies as needed."""
+"""Runs one case on one deployment and returns its outcome; mounts, restores and cleans up as needed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Body = Callable[[Share], None]
 
 
 class Runner:
-    """One worker's deployment: started once, mounted as cases ask, restored when a case kills it."""
+    """One worker's deployment: started once, mounted as cases request, restored when a case kills it."""
 
     def __init__(self, target: Target, deployment: Deployment, control: ControlMode, worker: str) -> None:
         self.target, self.deployment, self.worker = target, deployment, worker
@@ -60,9 +60,9 @@ class Runner:
     def run(
         self, case: Case, parameters: str, mount: MountOptions, body: Body
     ) -> tuple[CaseResult, BaseException | None]:
-        """Run `body` as `case` on a share mounted so; its evidence, and what it raised.
+        """Run `body` as `case` on a share with that mount; returns its evidence, and what it raised.
 
-        A case for which a share could not be mounted is tried once more, on a fresh machine.
+        A case whose share could not be mounted is tried once more, on a fresh machine.
         """
         if self.broken is None:
             self._controls.begin(self.deployment)
@@ -92,7 +92,7 @@ class Runner:
             _judged(partial(self._bounded, body, share, case.seconds), share)
         except Exception as e:  # noqa: BLE001 - every end of a case is judged below
             raised = e.why if isinstance(e, Unprepared) else e
-        lost = isinstance(raised, LinkLost)  # the timeout of a silent agent is waited for once
+        lost = isinstance(raised, LinkLost)  # wait for the timeout of a silent agent only once
         if share is not None and not lost:
             crossed, failure, lost = self._crossed(further, at_once=raised is None and mount.cache == "none")
             raised = raised or failure
@@ -146,14 +146,14 @@ class Runner:
         return found | {"programs": programs(argv, self.deployment.processes())}
 
     def _machines_of(self, further: Further) -> list[str]:
-        """Names of the machines that a case ran on; second ones are kept when they are first met."""
+        """Names of the machines on which a case ran; a second machine is recorded when it is first used."""
         names = [self.worker, *(f"{self.worker} {label}" for label in further.machines)]
         for name, seen in zip(names[1:], further.machines.values(), strict=True):
             self.machines.setdefault(name, machine_of(seen))
         return names
 
     def _setting(self, mount: MountOptions) -> Setting:
-        """What the entries of profiles are compared with."""
+        """The circumstances to compare with profile entries."""
         if self._versions is None and self.broken is None:
             seen = self.environment()
             self._versions = {
@@ -181,12 +181,12 @@ class Runner:
         self.deployment.stop()
 
     def _guest_seconds(self) -> float:
-        """What the agent inside has spent on calls so far; 0 where it never started."""
+        """Seconds that the agent inside has spent on calls so far; 0 if it never started."""
         inside = getattr(self.deployment, "inside", None)
         return inside.seconds if inside is not None else 0.0
 
     def _round_trips(self) -> int:
-        """How often this host has waited for the agent inside so far; 0 where it never started."""
+        """How often this host has waited for the agent inside so far; 0 if it never started."""
         inside = getattr(self.deployment, "inside", None)
         return inside.waits if inside is not None else 0
 
@@ -236,7 +236,7 @@ class Runner:
         further: Further | None = None,
         known: Sequence[Known] = (),
     ) -> Share:
-        """The case's share, or, without further ones to ask for, the control file system in its place."""
+        """The case's share, or instead the control file system, which has no further shares."""
         d, on_control = self.deployment, further is None
         inside_root = f"{d.control_root}/{directory}" if on_control else f"{d.inside_root}/{directory}"
         inside_link = d.control if on_control else d.inside
@@ -244,7 +244,7 @@ class Runner:
         outside_root = inside_root if on_control else f"{d.outside_root}/{directory}"
         alone = self._nowhere is not None and not on_control
         try:
-            if on_control:  # what follows goes to the same agent, which takes requests in order
+            if on_control:  # later requests go to the same agent, which serves them in order
                 outside_link.post("fresh_root", outside_root)
             else:
                 (inside_link if alone else outside_link).calls.fresh_root(inside_root if alone else outside_root)
@@ -273,9 +273,9 @@ class Runner:
         return Share(case, mounted, further)
 
     def _control(self, case: Case, directory: str, mount: MountOptions, body: Body) -> Share | None:
-        """The case on the control file system; None where an earlier run has seen that it holds there.
+        """Run the case on the control file system; None if it is known to hold there.
 
-        It holds or not, however the share is mounted.
+        The result does not depend on how the share is mounted.
         """
         if directory in self._control_shares or self._controls.held(case, directory):
             return self._control_shares.get(directory)
@@ -288,9 +288,9 @@ class Runner:
     def _control_after(
         self, case: Case, directory: str, mount: MountOptions, body: Body, raised: BaseException | None
     ) -> tuple[Share | None, BaseException | None]:
-        """The same after a case that failed and whose control was not run before: a finding is charged on fresh sight.
+        """The same after a failure, if the control was not run before: a finding needs a fresh control run.
 
-        What is raised is the case's own fault where it fails on the control file system, too.
+        Raises if the case fails on the control file system, too: then the case itself is wrong.
         """
         if self._controls.mode == "never":
             return None, raised
@@ -312,7 +312,7 @@ class Runner:
         except Unprepared as e:
             raise InfrastructureError(f"the case's directory {control.outside.root} cannot be made: {e.why}") from e
         except BaseException as e:
-            with contextlib.suppress(OSError):  # what it left must not hide what went wrong
+            with contextlib.suppress(OSError):  # a failed clean-up must not hide the failure
                 self._tidy(control)
             if isinstance(e, Finding | OSError):
                 raise SuiteError(f"the case fails on the control file system too: {e}") from e
@@ -334,10 +334,10 @@ class Runner:
         body(share)
 
     def _crossed(self, further: Further, *, at_once: bool) -> tuple[Crossed | None, Exception | None, bool]:
-        """What crossed, None where the target gives no trace; why that is not known; whether the agent is lost.
+        """The messages that crossed, None without a trace; why they are unknown; whether the agent is lost.
 
-        What the case holds open inside is closed. `at_once`: nothing is asked of the guest where the last reply has
-        reported all; the guest's kernel must write nothing back later.
+        The case's descriptors inside are closed. `at_once`: do not query the guest if the last reply has reported
+        everything; the guest's kernel must not write anything back later.
         """
         inside = self.deployment.inside
         try:
@@ -355,10 +355,10 @@ class Runner:
     def _blamed(
         self, raised: BaseException | None, further: Further, *, charged: bool
     ) -> tuple[BaseException | None, bool]:
-        """The outcome of the case after the blame is settled, and whether the target has stopped serving.
+        """The outcome of the case once it is clear who is at fault, and whether the target has stopped serving.
 
-        Where the suite's own ground is broken, that replaces the failure. A target that died is charged to the case,
-        even if the case did not notice it.
+        If the suite's own ground is broken, that replaces the failure. A dead target is charged to the case, even if
+        the case did not notice.
         """
         if self.broken is not None or isinstance(raised, Undrivable | Unsupported | GroundLost):
             return raised, False
@@ -368,11 +368,11 @@ class Runner:
         if (lost := self.deployment.ground_lost(answers=not silent) or further.ground_lost()) is not None:
             lost.__cause__ = raised
             return lost, False
-        # A guest that has just given a finding answers; whether the machine is too busy for that is not asked again.
+        # A guest that has just produced a finding is alive; do not probe it again on a busy machine.
         asked = self.deployment.trouble if isinstance(raised, InfrastructureError) else self.deployment.death
         trouble = asked()
         if trouble is not None and (lost := self.deployment.ground_lost(answers=False)) is not None:
-            lost.__cause__ = raised  # it was killed between the two looks
+            lost.__cause__ = raised  # it was killed between the two checks
             return lost, False
         if isinstance(raised, MountFailed) and trouble is not None:
             raised.why = f"{raised.why}; {trouble}"
@@ -388,7 +388,7 @@ class Runner:
         return Findings([died, *found]) if found else died, True
 
     def _unmounted(self, case: Case, mount: MountOptions, failed: MountFailed, *, own: bool) -> Finding | Undrivable:
-        """The outcome of the case when a share cannot be mounted on a fresh machine either.
+        """The outcome of the case if a share cannot be mounted on a fresh machine either.
 
         `own`: it was the case's own share, not a further one that the case requested.
         """
@@ -402,8 +402,9 @@ class Runner:
     def _after(
         self, share: Share | None, further: Further, raised: BaseException | None, *, lost: bool
     ) -> BaseException | None:
-        """Tidy up, and restore what the case killed or what broke under it. `lost`: the agent inside is known to be
-        gone."""
+        """Clean up, and restore what the case killed or what broke under it. `lost`: the agent inside is known to be
+        gone.
+        """
         hung = lost or (any(c.trouble for c in share.calls) if share is not None else False)
         if not isinstance(raised, GroundLost):
             raised = further.charged(raised)
@@ -430,7 +431,7 @@ class Runner:
         return self._blamed(left, further, charged=True)[0]
 
     def _rebuild(self, share: Share | None) -> None:
-        """Bring everything up again on repaired ground, without anything of the case."""
+        """Bring everything up again after the ground was repaired, without any files of the case."""
         self._mounted = None
         try:
             self.deployment.rebuild()
@@ -458,7 +459,7 @@ class Runner:
 
 
 def _breaks(raised: BaseException | None) -> bool:
-    """Whether the deployment has to be brought up again; that does not help against a full disk of this host."""
+    """Whether the deployment must be brought up again; that would not help against a full disk of this host."""
     return isinstance(raised, InfrastructureError) and not (isinstance(raised, GroundLost) and not raised.restorable)
 
 
@@ -474,7 +475,7 @@ def _judged(run: Callable[[], None], share: Share) -> None:
         last: Exception | None = None
         try:
             run()
-        except CallAbsent as e:  # a value that the platform does not show
+        except CallAbsent as e:  # a value that the platform does not report
             last = Undrivable(str(e))
         except Exception as e:  # noqa: BLE001 - raised again, after the findings before it
             last = e

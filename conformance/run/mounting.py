@@ -1,8 +1,7 @@
-"""What becomes of cases whose share cannot be mounted.
+"""The outcome of cases whose share cannot be mounted.
 
-A device that refuses or hangs a mount that it must serve has a fault of its own: after one more attempt on a fresh
-machine it is the finding of one case, and every other case that needs the mount is undrivable for it. Pure: the runner
-does the mounting.
+A device that refuses or hangs a mount that it must serve has one defect: after a second attempt on a fresh machine it
+is the finding of one case, and every other case that needs the mount is undrivable. Pure: the runner does the mounting.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ MOUNTABLE = "MOUNTABLE-001"
 
 
 class Unmountable:
-    """The mounts of one worker that failed twice, and who is charged with each."""
+    """The mounts of one worker that failed twice, and the case to which each is charged."""
 
     def __init__(self) -> None:
         self.judged: Collection[MountOptions] = ()
@@ -36,9 +35,10 @@ class Unmountable:
         return mount in self._why
 
     def outcome(self, case: Case, mount: MountOptions) -> Finding | Undrivable:
-        """What a case comes to that needs a mount which is known to fail.
+        """The outcome of a case that needs a mount which is known to fail.
 
-        It is the finding of `MOUNTABLE`; where that case does not run with this mount, of the first that needs it.
+        It is a finding of `MOUNTABLE`; if that case does not run with this mount, of the first case that needs the
+        mount.
         """
         error = self._why[mount]
         if case.id == MOUNTABLE or (mount not in self.judged and mount not in self._charged):

@@ -1,7 +1,7 @@
-"""What a run is refused for before anything starts: every word of its command line, and of its target's TOML.
+"""The checks of a run before anything starts: every word of its command line, and of its target's TOML.
 
 Rule of this module: it starts nothing of the target and makes no run directory. Each refusal is one line: UsageError
-for what the user asked (exit status 2), InfrastructureError for what is missing on this machine (3).
+for a wrong request (exit status 2), InfrastructureError for something missing on this machine (3).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOUNT_WORDS = re.compile("cache|none|mmap|loose|readahead|fscache|msize|access|
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run as it is asked for. What the user did not give is empty."""
+    """The request for a run. Fields that the user did not give are empty."""
 
     target: Target
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +52,7 @@ _vouched = False
 
 @contextlib.contextmanager
 def vouch() -> Iterator[None]:
-    """In the block a run of this process counts as checked: whoever starts it has called `check`."""
+    """Within the block a run of this process counts as checked, because the caller has called `check`."""
     global _vouched  # noqa: PLW0603 - one run at a time in a process
     _vouched = True
     try:
@@ -67,7 +67,7 @@ def vouched() -> bool:
 
 
 def check(request: Request) -> str:
-    """Refuse what cannot be; why one worker alone can have the target, empty where several can.
+    """Refuse an impossible run. Returns why only one worker can use the target; empty if several can.
 
     Raises UsageError or InfrastructureError, one line.
     """
@@ -125,7 +125,7 @@ def _check_jobs(jobs: int | None, alone: str) -> None:
 def check_expression(expression: str, layers: Sequence[str], families: Sequence[str] = ()) -> None:
     """Refuse a -k that is not an expression, or that matches no case of these layers and families. Raises UsageError.
 
-    An expression that may match by the name of a mount, or by not matching, is left to pytest.
+    An expression that may match the name of a mount, or by negation, is left to pytest.
     """
     from _pytest.mark.expression import Expression  # noqa: PLC0415 - 80 ms, and -k is rare
 
@@ -142,7 +142,7 @@ def check_expression(expression: str, layers: Sequence[str], families: Sequence[
         for entry in index.index().values()
         if compiled.evaluate(lambda word, names=entry.names, /, **_: _occurs(word, names))
     ]
-    own = applications.applications() if applications.LAYER in layers else ()  # those of the user are in no index
+    own = applications.applications() if applications.LAYER in layers else ()  # the user's own cases are in no index
     if any(compiled.evaluate(lambda word, name=name, /, **_: _occurs(word, [name])) for name in own):
         return
     if any(entry.layer in layers and (not families or entry.family in families) for entry in matching):
@@ -159,12 +159,12 @@ def check_expression(expression: str, layers: Sequence[str], families: Sequence[
 
 
 def _occurs(word: str, names: Sequence[str]) -> bool:
-    """As pytest matches -k: anywhere in a name, whatever the case."""
+    """Matches like -k of pytest: anywhere in a name, ignoring case."""
     return any(word.casefold() in name.casefold() for name in names)
 
 
 def check_environment() -> None:
-    """Refuse a variable of the environment whose value cannot be used. Raises UsageError."""
+    """Refuse an environment variable whose value cannot be used. Raises UsageError."""
     scratch = os.environ.get("ASSAY9_SCRATCH")
     if scratch is not None:
         if not os.path.isabs(scratch):
@@ -176,12 +176,12 @@ def check_environment() -> None:
 
 
 def check_results(results: Path) -> None:
-    """Refuse a directory for results in which no file can be made. Raises UsageError. It is left as it was found."""
+    """Refuse a directory for results in which no file can be made. Raises UsageError. The directory is not changed."""
     _check_can_be_made(results, f"--results {shown(str(results))}")
 
 
 def check_file(file: Path, option: str) -> None:
-    """Refuse a file that an option names and that cannot be written. Raises UsageError. It is left as it was found."""
+    """Refuse an option's file that cannot be written. Raises UsageError. The file is not changed."""
     what = f"{option} {shown(str(file))}"
     try:
         if file.exists():

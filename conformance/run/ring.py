@@ -31,7 +31,7 @@ class RingSession(WireSession):
         return cast(DeviceServer, self.server)
 
     def probe(self) -> None:
-        """Learn whether a small piece of work succeeds on the device; which messages it has, no ring case asks."""
+        """Check that a small piece of work succeeds on the device; ring cases do not depend on messages."""
         self._works = True
         self._works = self.trouble() is None
         self._works = self._alive() and self._works
@@ -71,7 +71,7 @@ class RingSession(WireSession):
 
 
 class RingRunner(WireRunner):
-    """One worker's device, and verdicts on what cases do to it."""
+    """One worker's device, and the verdicts of cases on it."""
 
     argument = layer = "ring"
 

@@ -1,6 +1,6 @@
-"""Random sequences for as long as one likes, and one sequence again: what `assay9 explore` and `assay9 replay` run.
+"""Random sequences for any length of time, and one sequence again: for `assay9 explore` and `assay9 replay`.
 
-The cases of layer sequence play a fixed number of sequences. Here the same player goes on from seed to seed, on one
+The cases of layer sequence play a fixed number of sequences. Here the same player continues from seed to seed, on one
 machine, until its time is over.
 """
 
@@ -34,7 +34,7 @@ _LONGEST = 3600.0
 
 
 class Report(Protocol):
-    """Takes what becomes of each seed."""
+    """Receives the result of each seed."""
 
     def __call__(self, played: Played) -> None:
         """One seed was played."""
@@ -42,7 +42,7 @@ class Report(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of one seed, or of one sequence."""
+    """The result of one seed, or of one sequence."""
 
     name: str
     result: CaseResult
@@ -56,7 +56,7 @@ class Played:
 
 @dataclass
 class Exploration:
-    """Plays on one started machine, and counts what it has met."""
+    """Plays on one started machine, and counts the pairs that it has covered."""
 
     runner: Runner
     mount: MountOptions
@@ -67,13 +67,13 @@ class Exploration:
 
     @property
     def outside(self) -> bool:
-        """Whether the host plays, too: where the guest sees at once what it changes."""
+        """Whether the host takes part: only if the guest sees its changes at once."""
         return self.mount.cache in _FRESH
 
     def until(self, deadline: float, seed: int, *, examples: int, steps: int) -> Iterator[Played]:
-        """One seed after the other, from `seed` on, until the deadline (time.monotonic); at least one.
+        """Play one seed after the other, from `seed` on, until the deadline (time.monotonic); at least one.
 
-        Raises InfrastructureError when the machine does not come back.
+        Raises InfrastructureError if the machine cannot be restored.
         """
         while True:
             number = seed
@@ -92,7 +92,7 @@ class Exploration:
                 return
 
     def again(self, steps: Sequence[Step]) -> Played:
-        """One sequence once more."""
+        """Play one sequence again."""
 
         def body(share: Share) -> None:
             player = Player(share, outside=self.outside, together=any(step.where == "second" for step in steps))
@@ -118,7 +118,7 @@ def pairs(met: Counter[tuple[str, str, str]]) -> set[tuple[str, str]]:
 
 
 def _sequence_of(result: CaseResult) -> tuple[Step, ...]:
-    """The sequence of the finding that nobody has declared."""
+    """The sequence of the undeclared finding."""
     for one in result.findings:
         if not one.known and "sequence" in one.values:
             return from_replay({"kind": "assay9-sequence", "steps": json.loads(one.values["sequence"])})
@@ -126,7 +126,7 @@ def _sequence_of(result: CaseResult) -> tuple[Step, ...]:
 
 
 def started(runner: object) -> Runner:
-    """The runner, where it stands on a mounted share. Raises InfrastructureError where it did not start."""
+    """The runner, if it has a mounted share. Raises InfrastructureError if it did not start."""
     if not isinstance(runner, Runner):
         raise InfrastructureError(str(getattr(runner, "broken", None) or "there is no share to run the sequence on"))
     if runner.broken is not None:

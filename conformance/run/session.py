@@ -1,7 +1,7 @@
 """One worker's server for the layers wire and ring: started, probed, checked after each case, restored.
 
 `WireSession` is made once per worker: `start`, then `run` for each case, `recover` after a death (which `run` does
-itself), `stop`. Rule of this module: it must not know a single requirement of the protocol; those are in the cases.
+itself), `stop`. Rule of this module: it contains no requirement of the protocol; those are in the cases.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ class WireSession:
     # ---- life
 
     def start(self) -> None:
-        """Bring the server up and learn what it implements. Raises InfrastructureError."""
+        """Bring the server up and find out what it implements. Raises InfrastructureError."""
         if (short := self._ground.without_room()) is not None:
             raise short
         self._bring_up()
         self.probe()
 
     def probe(self) -> None:
-        """Learn which messages the server does not implement, and whether a small piece of work succeeds on it."""
+        """Find out which messages the server does not implement, and whether a small piece of work succeeds on it."""
         self.missing = implemented(self._opened, self._attach, self._alive, self._numbers)
         self._works = True
         self._works = self.trouble() is None
@@ -106,7 +106,7 @@ class WireSession:
         return fid
 
     def _alive(self) -> bool:
-        """Whether the server lives; a dead one is started again."""
+        """Whether the server lives; a dead one is restarted."""
         works, self._works = self._works, False
         try:
             alive = self.trouble() is None
@@ -117,7 +117,7 @@ class WireSession:
         return alive
 
     def _sweep_probes(self) -> None:
-        """Remove what `probe` has made, from the export of a server that is not ours, too. Raises OSError."""
+        """Remove the files of `probe`, also from the export of a server that is not ours. Raises OSError."""
         for number, kind in itertools.product(range(1, next(self._numbers)), ("probe", "health")):
             with contextlib.suppress(Undrivable):
                 on_host(self.server, f"assay9-{kind}-{number}").remove()
@@ -140,7 +140,7 @@ class WireSession:
     def _bring_up(self) -> None:
         self.server.start()
         export = self.server.export
-        # What lies in the mount namespace of the server goes with it: then it is the server that has died.
+        # The server's mount namespace ends with the server: then the server has died.
         self._ground.keep([] if export is None or export.is_relative_to("/proc") else [export])
 
     def stop(self) -> None:
@@ -156,7 +156,7 @@ class WireSession:
         }
 
     def trouble(self) -> str | None:
-        """Why the server has stopped serving, or None when it does a small piece of work from attach to remove."""
+        """Why the server has stopped serving, or None if it does a small piece of work from attach to remove."""
         if (death := self.server.death()) is not None:
             return death
         try:
@@ -181,9 +181,9 @@ class WireSession:
     # ---- one case
 
     def run(self, case: Case, parameters: str, body: Callable[[Wire], None]) -> WireOutcome:
-        """Run `body` on a directory of its own; a crash or a hang of the server is charged to it.
+        """Run `body` on its own directory; a crash or a hang of the server is charged to it.
 
-        Raises InfrastructureError where the server was left by an earlier case so that no case can be judged on it.
+        Raises InfrastructureError if an earlier case left the server in a state in which no case can be judged.
         """
         self._must_serve()
         begun, mark = time.monotonic(), self.server.log_size()
@@ -217,7 +217,7 @@ class WireSession:
             wire.host.remove()
             wire.host.make(0o777)
         except Undrivable:
-            # There is no vantage outside: the directory is made through the server, as a user would.
+            # There is no vantage outside: the directory is made through the server, as by a user.
             client = wire.connect()
             client.version(self.spec.msize)
             client.mkdir(wire.attach(client), wire.directory, 0o777)
@@ -225,10 +225,10 @@ class WireSession:
                 wire.release(client)
 
     def _ground_lost(self, case: Case, raised: BaseException | None) -> GroundLost | None:
-        """The broken ground after a case that failed, where the server did not break it; else None."""
+        """The broken ground after a failed case, unless the server broke it; else None."""
         if isinstance(raised, Undrivable):
             return None
-        # A case of confinement asks the server for just that: to take the exported directory away.
+        # A confinement case asks the server to do exactly that: to remove the exported directory.
         host = self._ground.without_room() if case.family == "confinement" else self._ground.lost()
         lost = self.server.ground_lost(self._ground.memory) or host
         if lost is not None:
@@ -236,8 +236,9 @@ class WireSession:
         return lost
 
     def _after(self, case: Case, raised: BaseException | None, mark: int, hurt: str = "") -> BaseException | None:
-        """The outcome of the case after a check of the server: a crash or a hang is charged to the case, and a server
-        that may be damaged is started again where it is ours, so that no later case is charged."""
+        """The outcome of the case after a check of the server: a crash or a hang is charged to the case, and a possibly
+        damaged server of ours is restarted, so no later case is charged.
+        """
         trouble = self.trouble()
         if trouble is None and hurt:
             time.sleep(_DYING)
@@ -274,5 +275,5 @@ class WireSession:
             )
 
     def _restartable(self) -> bool:
-        """Whether the server is ours and a new one costs little."""
+        """Whether the suite started the server and a new one costs little."""
         return self.server.pid() is not None and self.patience == 1.0

@@ -22,7 +22,7 @@ from guests.host import signals
 
 
 class CaseRunner(Protocol):
-    """What runs the cases of one worker: on a share (`Runner`) or on a server (`WireRunner`)."""
+    """The runner of one worker's cases: on a share (`Runner`) or on a server (`WireRunner`)."""
 
     broken: InfrastructureError | None
     """Why no further case can run."""
@@ -34,7 +34,7 @@ class CaseRunner(Protocol):
         """The deployment's description for the evidence."""
 
     def captured(self) -> dict[str, Any]:
-        """What was found on the machine of what runs now: fields of `Environment` that cost a second to fill."""
+        """Facts about the running processes: fields of `Environment` that cost a second to fill."""
 
     def run_item(
         self, case: Case, parameters: str, function: Callable[..., None], arguments: dict[str, Any]
@@ -74,18 +74,18 @@ class NotStarted:
 def start(
     asked: Asked[Any, Any], run_dir: Path, progress: Progress, worker: str, control: ControlMode, layer: str
 ) -> CaseRunner:
-    """A started runner for a layer's cases. One that did not start is `broken`, and each of its cases says so."""
+    """A started runner for a layer's cases. If it did not start it is `broken`, and each of its cases reports that."""
     target = asked.target
     if layer in BELOW:
         on_wire = (RingRunner if layer == "ring" else WireRunner)(asked, run_dir, worker, progress)
         on_wire.start()
-        if worker in ("main", "gw0"):  # the others' servers are the same
+        if worker in ("main", "gw0"):  # the other workers' servers are the same
             for line in on_wire.not_implemented():
                 progress(line)
         return on_wire
     with contextlib.ExitStack() as unfinished:
         try:
-            with signals.deferred():  # what is half made cannot be stopped
+            with signals.deferred():  # a half-made runner cannot be stopped
                 made = kind_of(target).deployment(asked, run_dir, progress)
                 unfinished.callback(made.stop)
         except InfrastructureError as e:

@@ -1,8 +1,8 @@
 """What was tested, read from the machine: programs by their bytes, the exported file system, the CI job.
 
-A name that a target's TOML claims proves nothing. What is kept here was read while the thing ran: the file that the
-process executes, the libraries that it has loaded from beside it, the package that owns that file and did not lose it.
-Everything is best effort: what cannot be read stays empty, and no run fails for it.
+A name in a target's TOML proves nothing. These facts are read while the program runs: the file that the process
+executes, the libraries that it has loaded from beside it, and the package that owns the unchanged file. Everything is
+best effort: unreadable facts stay empty, and no run fails because of them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def machine_of(environment: Mapping[str, Any]) -> Machine:
 
 
 def programs(argv: Mapping[str, Sequence[str]], processes: Mapping[str, int]) -> dict[str, Program]:
-    """Role (device, server, hypervisor) -> the program; `processes` are pids on this host, where they are known.
+    """Role (device, server, hypervisor) -> the program; `processes` are known pids on this host.
 
-    `argv` names the programs whose process is not known.
+    `argv` names the programs whose process is unknown.
     """
     found: dict[str, Program] = {}
     for role, pid in processes.items():
@@ -53,7 +53,7 @@ def programs(argv: Mapping[str, Sequence[str]], processes: Mapping[str, int]) ->
 
 
 def program_of(argv: Sequence[str]) -> Path | None:
-    """The program that a command line starts, behind what only launches it."""
+    """The program that a command line starts, without its launchers."""
     words = list(argv)
     while words and Path(words[0]).name in _LAUNCHERS:
         if "--" not in words:
@@ -65,7 +65,7 @@ def program_of(argv: Sequence[str]) -> Path | None:
 
 def _running(pid: int) -> Program:
     shown = Path(os.readlink(f"/proc/{pid}/exe"))
-    if _interprets(shown):  # its libraries are no part of what it runs
+    if _interprets(shown):  # its libraries are not part of what it runs
         return _program(shown, Path(f"/proc/{pid}/exe"), {})
     maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
     beside = {
@@ -87,7 +87,7 @@ def _program(shown: Path, readable: Path, libraries: dict[str, str]) -> Program:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file; empty where it cannot be read."""
+    """SHA-256 of a file; empty if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -101,13 +101,13 @@ def _interprets(program: Path) -> bool:
 
 @functools.cache
 def _version(program: Path) -> str:
-    """All that `--version` says; empty for an interpreter, whose version is not that of what it runs."""
+    """The output of `--version`; empty for an interpreter, whose version is not that of its program."""
     return "" if _interprets(program) else _said([str(program), "--version"])
 
 
 @functools.cache
 def _package(shown: Path, readable: Path) -> str:
-    """Name and version of the package that the file belongs to and has not been changed since; else empty."""
+    """Name and version of the package that owns the file, if the file is unchanged; else empty."""
     owner = _said(["dpkg-query", "-S", str(shown)]) or _said(["dpkg-query", "-S", str(shown).removeprefix("/usr")])
     if not owner:
         return _said(["rpm", "-qf", str(shown)]) if shutil.which("rpm") else ""
@@ -133,7 +133,7 @@ def _listed(sums: Path) -> Iterator[tuple[str, str]]:
 
 
 def _said(argv: list[str]) -> str:
-    """What a program prints, stripped; empty where it fails or takes long."""
+    """The output of a program, stripped; empty if it fails or takes long."""
     try:
         done = subprocess.run(
             argv,
@@ -150,10 +150,10 @@ def _said(argv: list[str]) -> str:
 
 
 def exported(outside: AgentLink, root: str) -> Exported | None:
-    """The file system below an exported directory, as the machine of `outside` says; None where it does not say."""
+    """The file system of an exported directory, from the machine of `outside`; None if unknown."""
     try:
         found = _mounted(outside.calls.slurp("/proc/self/mountinfo", 1 << 20), root)
-    except (OSError, InfrastructureError, Undrivable):  # a share that nothing outside the guest can look at
+    except (OSError, InfrastructureError, Undrivable):  # a share that is not visible outside the guest
         return None
     if found is None or found.type != "zfs":
         return found

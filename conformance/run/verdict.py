@@ -25,7 +25,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with the one line that says why, and whether the error was the infrastructure's."""
+    """A verdict with a one-line reason, and whether the error was the infrastructure's."""
 
     verdict: Outcome
     reason: str
@@ -41,7 +41,7 @@ OLDER = frozenset({"Tversion", "Tauth", "Tattach", "Tflush", "Twalk", "Tread", "
 
 
 def not_in_older(case: Case, version: str) -> tuple[str, ...]:
-    """What the case covers that a mount with this version has no message for, unless the case asked for it."""
+    """Messages that the case covers and this version does not have, unless the case requested the version."""
     if version == "9p2000.L" or "version=" in case.mount:
         return ()
     return tuple(name for name in case.covers if name not in OLDER)
@@ -58,12 +58,11 @@ def judge(
 ) -> Judgement:
     """The verdict of one case.
 
-    `raised` is what the case ended with; `crossed` the messages seen, None where the target gives no trace;
-    `known` the profile's entries that name the case and hold here; `unsupported` those whose feature the case needs,
-    and those of messages;
-    `without` those messages of `covers` that the mount's protocol version does not have.
-    The case is known when each of its findings is covered by an entry, and fails for those that are not.
-    An exception that is neither a Finding nor the OSError of a call is an error of the suite, a plain assertion too.
+    `raised` is the exception that ended the case; `crossed` the messages seen, None without a trace; `known` the
+    profile's entries that name the case and hold here; `unsupported` those whose feature the case needs, and those of
+    messages; `without` those messages of `covers` that the mount's protocol version does not have. The case is known
+    when each of its findings is covered by an entry, and fails for those that are not. An exception that is neither a
+    Finding nor the OSError of a call is an error of the suite, and so is a plain assertion.
     """
     if isinstance(raised, Undrivable):
         return Judgement("undrivable", str(raised))
@@ -88,7 +87,7 @@ def judge(
     if not new:
         reasons = dict.fromkeys(one.known.reason for one in findings if one.known is not None)
         return Judgement("known", f"{'; '.join(reasons)} ({summary(findings)})", findings=findings)
-    died = any(one.finding.code == "died" for one in findings)  # no version of the protocol excuses that
+    died = any(one.finding.code == "died" for one in findings)  # no protocol version excuses that
     if without and not died and not any(c.trouble for c in calls):
         what = f"this version of the protocol has no {', '.join(without)} ({summary(findings)})"
         return Judgement("undrivable", what, findings=findings)
@@ -120,9 +119,10 @@ def _entry(known: Sequence[Known], finding: Finding) -> Known | None:
 
 
 def is_unsupported(entry: NotSupported, finding: Finding, crossed: Crossed | None, calls: Sequence[CallRecord]) -> bool:
-    """Whether the finding is what the entry declares: its errno, from a call inside that the server answered so.
+    """Whether the finding is what the entry declares: its errno, from a call inside to which the server gave that
+    answer.
 
-    Who answered is known where the target gives a trace; elsewhere the errno of the call has to do, but for a message.
+    A trace shows who answered; without one the errno of the call decides, except for entries about messages.
     """
     seen, op = finding.values.get("seen", ""), finding.values.get("call", "")
     if finding.code not in ("errno", "errno-choice") or seen not in entry.errno:
@@ -130,9 +130,9 @@ def is_unsupported(entry: NotSupported, finding: Finding, crossed: Crossed | Non
     if finding.values.get("vantage", "inside") != "inside":
         return False
     inside = [call for call in calls if call.vantage.startswith("inside")]
-    # several calls may have been made in one, whose own errno then says nothing
+    # several calls may have been made in one, whose own errno then means nothing
     made = [call for call in inside if call.op == op and call.errno is not None and errno_name(call.errno) == seen]
-    if entry.feature in BY_NAME:  # a message: which system call needs it depends on the guest's kernel
+    if entry.feature in BY_NAME:  # a message: the guest's kernel decides which system call needs it
         return crossed is not None and any(entry.feature in crossed.refused(call.number, seen) for call in made)
     if crossed is not None and crossed.numbered:
         return any(crossed.refused(call.number, seen) for call in made or inside)
@@ -146,7 +146,7 @@ def summary(findings: Sequence[Judged]) -> str:
 
 
 def one_line(raised: BaseException) -> str:
-    """What was raised, short enough for a summary."""
+    """The exception, short enough for a summary."""
     text = str(raised).strip() or type(raised).__name__
     prefix = "" if isinstance(raised, Finding) else f"{type(raised).__name__}: "
     return prefix + " ".join(text.split())[:300]

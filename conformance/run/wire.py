@@ -24,7 +24,7 @@ from guests.host.progress import Progress, silent
 
 
 class WireRunner:
-    """One worker's server, and verdicts on what cases send it."""
+    """One worker's server, and the verdicts of cases on it."""
 
     argument = "wire"
     """The cases' fixture that the real one takes the place of."""
@@ -43,7 +43,7 @@ class WireRunner:
         return WireSession(make, run_dir, self.target.profile)
 
     def start(self) -> None:
-        """Bring the server up; where that fails, every case says so."""
+        """Bring the server up; if that fails, every case reports it."""
         try:
             self.session.start()
             seen = self.environment()
@@ -84,7 +84,7 @@ class WireRunner:
             try:
                 outcome = self.session.run(case, parameters, body)
                 raised, crossed, log = outcome.raised, outcome.crossed, outcome.log
-            except InfrastructureError as e:  # the server did not come back
+            except InfrastructureError as e:  # the server could not be restarted
                 raised = self.broken = e
         profile = self.target.profile
         versions: dict[VersionOf, str] = {"target": self._version, "hypervisor": self._hypervisor}
@@ -111,7 +111,7 @@ class WireRunner:
 
 
 def maker(asked: Asked[Any, Any], layer: str, progress: Progress = silent) -> Make:
-    """What makes the server of a target in a directory. Raises UsageError where raw frames do not reach it."""
+    """A function that makes a target's server in a directory. Raises UsageError if it has no raw transport."""
     kind = kind_of(asked.target)
     transport = chosen_link(asked.target, asked.options.link, layer)
     if transport is None:
@@ -122,8 +122,9 @@ def maker(asked: Asked[Any, Any], layer: str, progress: Progress = silent) -> Ma
 def needed(
     declared: Sequence[NotSupported], case: Case, parameters: str, missing: Mapping[str, str]
 ) -> tuple[NotSupported, ...]:
-    """The entries that a case contradicts when it passes: features that it names, and in the cases of family `message`
-    a message that is declared as unsupported and that the server implements. Such an entry has to go."""
+    """The entries that a passing case contradicts: features that it names, and in family `message` an implemented
+    message. Such an entry must be removed.
+    """
     return tuple(
         one
         for one in declared

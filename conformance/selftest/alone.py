@@ -1,4 +1,4 @@
-"""Whether a fault is found by one family alone: what that family is there for."""
+"""Whether only one family finds a fault, which shows what that family adds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Family:
 
 
 def families_of(faults: Sequence[SourceFault]) -> Iterator[Family]:
-    """The families of the layers, with the faults of each, those first that were written for one family."""
+    """The families of the layers, with the faults of each; faults written for one family come first."""
     found: dict[tuple[str, str], list[SourceFault]] = {}
     for fault in faults:
         names = {index()[name.partition("[")[0]].family for name in fault.caught}
@@ -32,9 +32,9 @@ def families_of(faults: Sequence[SourceFault]) -> Iterator[Family]:
 
 
 def elsewhere(fault: SourceFault, family: str, items: Mapping[str, Sequence[Item]]) -> str:
-    """The first case of another family of the layer that finds the fault, too; empty where none does.
+    """The first case of another family of the layer that finds the fault, too; empty if none does.
 
-    Each case is tried on one mount. Raises SuiteError where the fault is not found by its own cases.
+    Each case is tried on one mount. Raises SuiteError if the fault's own cases do not find it.
     """
     own = [item for name in fault.caught for item in items.get(name, [])]
     if why := missed(fault, on_mutant(fault, own)):

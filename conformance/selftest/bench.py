@@ -1,7 +1,7 @@
 """Runs cases on a server with a fault in it, in this process, and says which of them found it.
 
-A fault in the source is a copy of `reference_server` with that one change: the server is started in the directory of
-the copy, where Python finds the copy first. A fault of messages is in the transport between case and server.
+A fault in the source is a copy of `reference_server` with one change: the server is started in the copy's directory,
+where Python finds the copy first. A fault of messages is in the transport between case and server.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of one case on a server with a fault."""
+    """The result of one case on a server with a fault."""
 
     name: str
     verdict: str
@@ -73,12 +73,12 @@ class Found:
 
     @property
     def counts(self) -> bool:
-        """Whether it is a failure; what only varies between implementations is none."""
+        """Whether it is a failure; a finding of severity `varies` is not."""
         return self.verdict == "fail" and self.severity != "varies"
 
 
 class _Collector:
-    """Takes the items that pytest has collected."""
+    """Receives the items that pytest has collected."""
 
     def __init__(self) -> None:
         self.items: list[pytest.Item] = []
@@ -110,8 +110,7 @@ def collected(layer: str, target: str = "") -> dict[str, list[Item]]:
 
 @contextmanager
 def made(fault: SourceFault) -> Iterator[Path]:
-    """A directory with the faulty copy of the sources, in their place. Raises SuiteError where the fault does not fit
-    its file."""
+    """A directory with the faulty copy of the sources. Raises SuiteError if the fault does not fit its file."""
     with temporary("assay9-mutant-") as directory:
         sources = SOURCES[fault.of]
         shutil.copytree(CHECKOUT / sources, directory / sources, ignore=shutil.ignore_patterns("__pycache__"))
@@ -130,7 +129,7 @@ def temporary(prefix: str) -> Iterator[Path]:
 
 
 def put_in(fault: SourceFault, sources: Path) -> str:
-    """Change the file below `sources`; its text before. Raises SuiteError where the fault does not fit the file."""
+    """Change the file below `sources`; returns its previous text. Raises SuiteError if the fault does not fit."""
     file = sources / fault.file
     text = file.read_text() if file.is_file() else ""
     if text.count(fault.before) != 1:
@@ -140,9 +139,9 @@ def put_in(fault: SourceFault, sources: Path) -> str:
 
 
 def on_mutant(fault: SourceFault, items: Iterable[Item], enough: int = 1 << 30) -> list[Found]:
-    """What became of those cases on the faulty server, until `enough` of them have failed.
+    """The results of those cases on the faulty server, until `enough` of them have failed.
 
-    Raises SuiteError where the fault does not fit; InfrastructureError where the server does not start.
+    Raises SuiteError if the fault does not fit; InfrastructureError if the server does not start.
     """
     in_place = _pushed_from if fault.of == "guest" else _imported_from
     with made(fault) as directory, in_place(directory):
@@ -152,7 +151,7 @@ def on_mutant(fault: SourceFault, items: Iterable[Item], enough: int = 1 << 30) 
 def on_target(
     target: str, given: Mapping[str, Any], layer: str, directory: Path, items: Iterable[Item], enough: int = 1 << 30
 ) -> list[Found]:
-    """What becomes of those cases on a target with those options, until `enough` of them have failed.
+    """The results of those cases on a target with those options, until `enough` of them have failed.
 
     Raises UsageError, InfrastructureError.
     """
@@ -165,9 +164,9 @@ def on_target(
 
 @contextmanager
 def _imported_from(directory: Path) -> Iterator[None]:
-    """Python programs that start in the block find their packages there first.
+    """Python programs that start within the block find their packages there first.
 
-    Not by the working directory alone: a server that enters the mount namespace of a run has that of the host's root.
+    The working directory is not enough: a server that enters a run's mount namespace has the host's root as its own.
     """
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(directory)
@@ -183,7 +182,7 @@ def _imported_from(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def _pushed_from(directory: Path) -> Iterator[None]:
-    """The agent that is pushed in the block, into guests and outside, is that of the directory."""
+    """Within the block the agent that is pushed, into guests and outside, comes from that directory."""
     before = packing.PAYLOAD
     packing.PAYLOAD = directory / SOURCES["guest"]
     packing.agent_source.cache_clear()
@@ -232,7 +231,7 @@ class FaultyRunner(WireRunner):
         return FaultySession(make, run_dir, self.target.profile)
 
     def with_fault(self, rules: tuple[Rule, ...], item: Item) -> Found:
-        """What becomes of the case. Raises InfrastructureError where the server does not come back."""
+        """The result of the case. Raises InfrastructureError if the server cannot be restarted."""
         self.session.rules = rules
         try:
             result, _ = self.run_item(item.case, item.parameters, item.function, dict(item.arguments))
@@ -257,7 +256,7 @@ def served(target: str, directory: Path, given: Mapping[str, Any] | None = None)
 
 
 def missed(fault: SourceFault | MessageFault, found: Sequence[Found]) -> str:
-    """Why the fault is not found as declared; empty where it is."""
+    """Why the fault is not found as declared; empty if it is."""
     by_name: dict[str, list[Found]] = {}
     for one in found:
         by_name.setdefault(one.name, []).append(one)

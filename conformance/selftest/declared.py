@@ -1,4 +1,4 @@
-"""The faults that are declared: tables of TOML files, of the reference server's source and of any server's messages.
+"""The declared faults: tables of TOML files, about the reference server's source or any server's messages.
 
 `tests/mutants/` has them; the format is in docs/selftest.md.
 """
@@ -20,7 +20,7 @@ Mutated = Literal["ring", "wire", "vfs", "property", "sequence"]
 
 
 class SourceFault(Strict):
-    """A fault in the source of a server: in `file`, `after` stands in the place of `before`."""
+    """A fault in the source of a server: in `file`, `after` replaces `before`."""
 
     name: _Name
     of: Literal["server", "guest"] = "server"
@@ -39,7 +39,7 @@ class SourceFault(Strict):
 
 
 class MessageFault(Strict):
-    """A fault of any server: what becomes of its messages."""
+    """A fault of any server: a change of its messages."""
 
     name: _Name
     about: Annotated[str, Field(min_length=1)]

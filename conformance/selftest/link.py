@@ -1,8 +1,7 @@
-"""A faulty transport: whatever a server answers, by a socket or by the rings of a device, passes through a fault.
+"""A faulty transport: all replies of a server, over a socket or a device's rings, pass through a fault.
 
-A `Fault` sees every request before the server and every reply before the client; what it does not touch passes as it
-is. Rule of this module: order, not time. A message that is held back goes out behind others, or when nothing else is
-awaited.
+A `Fault` sees every request before the server and every reply before the client; other messages pass unchanged. Rule of
+this module: order, not time. A message that is held back goes out after others, or when nothing else is expected.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class HangUp(Exception):
 
 
 class Hold(Exception):
-    """The fault holds this message back until `behind` others have gone the same way."""
+    """The fault holds this message back until `behind` others have passed in the same direction."""
 
     def __init__(self, message: Message, behind: int) -> None:
         super().__init__(f"held behind {behind}")
@@ -35,14 +34,14 @@ class Fault(Protocol):
     """One deliberate fault on one connection."""
 
     def on_request(self, request: Message) -> tuple[list[Message], list[bytes]]:
-        """What goes to the server, and the frames that the client gets in place of an answer. Raises HangUp, Hold."""
+        """The frames for the server, and those that the client gets instead of an answer. Raises HangUp, Hold."""
 
     def on_reply(self, request: Message, reply: Message) -> list[bytes]:
         """The frames that the client gets. Raises HangUp, Hold."""
 
 
 class _Held:
-    """Messages that wait until others have gone."""
+    """Messages that wait until others have passed."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[int, Message]] = []
@@ -51,13 +50,13 @@ class _Held:
         self._waiting.append((held.behind, held.message))
 
     def passed(self) -> list[Message]:
-        """One more has gone: those whose turn it is now."""
+        """Another message has passed: returns those that are now due."""
         counted = [(behind - 1, message) for behind, message in self._waiting]
         self._waiting = [one for one in counted if one[0] > 0]
         return [message for behind, message in counted if behind <= 0]
 
     def all(self) -> list[Message]:
-        """Every one, where nothing else is to come."""
+        """All of them, when nothing else is expected."""
         waiting, self._waiting = self._waiting, []
         return [message for _, message in waiting]
 
@@ -94,7 +93,7 @@ class FaultyLink(Link):
     def _request(self, raw: bytes) -> None:
         try:
             request = decode(raw)
-        except ProtocolError:  # what a case broke on purpose
+        except ProtocolError:  # a frame that a case broke on purpose
             self._inner.send([raw])
             return
         self._asked[request.tag] = request
@@ -136,7 +135,7 @@ class FaultyLink(Link):
         return bool(self._inbox)
 
     def _idle(self) -> bool:
-        """Whether nothing is to come but what is held back; then it goes."""
+        """Whether only held messages remain; then they are released."""
         if self._inbox or sum(self._in_flight.values()) or not (len(self._requests) or len(self._replies)):
             return False
         for reply in self._replies.all():

@@ -1,4 +1,4 @@
-"""What a self test has done already, kept in a file as it comes, so that one that was interrupted goes on."""
+"""The results of a self-test so far, kept in a file, so that an interrupted one can continue."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SOURCES = ("protocol", "reference_server", "guests", "conformance", "tests/muta
 
 
 class Progress:
-    """A file with a line for each thing that was tried; without a path nothing is kept."""
+    """A file with a line for each tried fault; without a path nothing is kept."""
 
     def __init__(self, path: Path | None, words: str) -> None:
-        """`words`: what else the outcomes depend on, beside the sources.
+        """`words`: what the outcomes depend on besides the sources.
 
-        Raises UsageError where the file is of other sources or words, or cannot be read.
+        Raises UsageError if the file is of other sources or words, or cannot be read.
         """
         self._path = path
         self.done: dict[str, dict[str, Any]] = {}
@@ -34,7 +34,7 @@ class Progress:
                 return
             whole = [line for line in lines if line.endswith("}")]
             head, *rest = (json.loads(line) for line in whole)
-            if whole != lines:  # the last one was being written
+            if whole != lines:  # the last line was incomplete
                 path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
             self.done = {one["name"]: one for one in rest}
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,8 +1,8 @@
-"""Faults of any server, as rules: which message, and what becomes of it.
+"""Faults of any server, as rules: which message, and how it is changed.
 
-A rule names one message (`on`). It can change fields of a request, drop it, send it twice, hold it back behind later
-ones, answer it in the server's place, or hang up. It can do the same with a reply, cut or lengthen it, or give the
-first one of its kind again. Rule of this module: a rule knows messages, not connections.
+A rule names one message (`on`). It can change fields of a request, drop it, send it twice, delay it behind later ones,
+answer it instead of the server, or hang up. It can do the same with a reply, shorten or extend it, or repeat the first
+one of its kind. Rule of this module: a rule knows messages, not connections.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def _answer(rule: Rule, request: Message) -> Message:
 
 
 def _owned(message: Message) -> Message:
-    """The message with data of its own, not a view of a buffer that is used again."""
+    """The message with its own data, not a view of a buffer that is reused."""
     for one in message.fields:
         if isinstance(seen := getattr(message, one.name), memoryview):
             owned: Any = {one.name: bytes(seen)}

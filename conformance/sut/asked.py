@@ -1,4 +1,4 @@
-"""Turns the options of a command line into the request of a run, and refuses options that do not apply."""
+"""Turns command-line options into the request of a run, and refuses options that do not apply."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from guests.host.file_systems import check_kind
 def asked_of(
     target: Target, given: Mapping[str, Any], layers: Sequence[str] = ("vfs",), load: Load | None = None
 ) -> Asked[Any, Any]:
-    """What is asked of a target; `given` has the options by their fields, and what is empty was not given.
+    """The request for a target; `given` has the options by their fields, and an empty one was not given.
 
-    Raises UsageError for an option that means nothing for such a run on this target.
+    Raises UsageError for an option that has no meaning for such a run on this target.
     """
     kind, known = kind_of(target), flags()
     options = {field: value for field, value in given.items() if value not in (None, "", (), [], False)}

@@ -1,8 +1,7 @@
 """Checks every word of a target's TOML against what exists, before anything starts.
 
-The model of the target's kind has refused unknown tables and keys; here is what needs more than the file: the cases and
-mounts that exist, the layers that can be driven, and what the kind itself looks at. Each refusal is a
-UsageError of one line.
+The model of the target's kind has refused unknown tables and keys. This module checks what needs more than the file:
+existing cases and mounts, drivable layers, and the kind's own checks. Each refusal is a UsageError of one line.
 """
 
 from __future__ import annotations

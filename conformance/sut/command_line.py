@@ -60,7 +60,7 @@ def under(heading: str) -> Callable[..., Callable[[F], F]]:
 def options_of_kinds(function: F, *, soak: bool = False) -> F:
     """Add the options that the kinds of targets declare, sorted by their headings; with `soak` those of soak runs."""
     declared = sorted(flags().values(), key=lambda one: (GUEST, SERVER, RUNNING).index(one.flag.group))
-    for one in reversed(declared):  # click turns the order of decorators round
+    for one in reversed(declared):  # click reverses the order of decorators
         if soak and not one.flag.soak:
             continue
         shape: dict[str, Any] = {"is_flag": True} if one.switch else {"type": WORD, "multiple": one.many}

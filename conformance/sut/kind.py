@@ -1,8 +1,8 @@
 """The base of all kinds of targets: each is one class in a package of its own, which registers itself.
 
-A kind says what a TOML of it may hold (`model`), which options a run on it has (`options`), what it can do
-(`capabilities`, `transports`), what it must have before anything starts (`check`), and how it is brought up
-(`deployment` for a mounted share, `server` for raw frames). See docs/adding-a-target.md.
+A kind defines what its TOML may hold (`model`), which options a run on it has (`options`), what it can do
+(`capabilities`, `transports`), what it needs before anything starts (`check`), and how it is brought up (`deployment`
+for a mounted share, `server` for raw frames). See docs/adding-a-target.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CAPABILITIES: dict[Capability, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a run uses of a target: decides which options mean something."""
+    """What a run uses of a target; this decides which options apply."""
 
     mounted: tuple[str, ...] = ("vfs",)
     """The layers that need a mounted share."""
@@ -51,7 +51,7 @@ class Use:
 
     @property
     def mounts_nothing(self) -> str:
-        """Why an option for a mounted share means nothing."""
+        """Why an option for a mounted share does not apply."""
         return f"the layers {' and '.join(self.below)} mount nothing"
 
 
@@ -90,35 +90,35 @@ class Kind(ABC, Generic[T, O]):
     """It judges the suite: cases that no server can fail run, too."""
 
     def transports(self, target: T) -> tuple[str, ...]:
-        """The ways by which raw frames reach it, the default first; none where they cannot."""
+        """The transports for raw frames, the default first; none if there are none."""
         return ()
 
     def unused(self, target: T, use: Use) -> Iterator[tuple[str, str]]:
-        """Options of this kind (their fields) that mean nothing for such a use, each with the reason."""
+        """Options of this kind (their fields) that do not apply to such a use, each with the reason."""
         yield from ()
 
     def leaves_out(self, target: T, options: Mapping[str, object]) -> dict[str, str]:
-        """Layers that a run with these words of the command line leaves out unless it names them, with the reasons."""
+        """Layers that a run with these options leaves out unless it names them, with the reasons."""
         return {}
 
     def check_target(self, target: T) -> None:
-        """Refuse what is wrong in a TOML and needs more than the file to see. Raises UsageError."""
+        """Refuse errors of a TOML that need more than the file to detect. Raises UsageError."""
 
     def check(self, asked: Asked[T, O]) -> None:
         """Refuse a run for which something is missing. Raises UsageError or InfrastructureError, one line."""
 
     def one_at_a_time(self, asked: Asked[T, O]) -> str:
-        """Why two workers cannot have it at the same time; empty where they can."""
+        """Why two workers cannot use it at the same time; empty if they can."""
         return ""
 
     def only_mount(self, asked: Asked[T, O]) -> MountOptions | None:
-        """The one way in which a share is mounted, where a run cannot choose; None where it can."""
+        """The only mount of the share, if a run cannot choose; None if it can."""
         return None
 
     @abstractmethod
     def deployment(self, asked: Asked[T, O], run_dir: Path, progress: Progress) -> Deployment:
-        """What brings a share up, not yet started. Raises UsageError where there is no share to mount."""
+        """The deployment of a share, not yet started. Raises UsageError if there is no share to mount."""
 
     def server(self, asked: Asked[T, O], transport: str, directory: Path, progress: Progress) -> Server:
-        """What answers raw frames by that transport, not yet started; its files go into `directory`."""
+        """The server for raw frames on that transport, not yet started; its files go into `directory`."""
         raise UsageError(f"target {asked.target.name} is of kind {self.name}: raw frames do not reach it")

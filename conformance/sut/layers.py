@@ -1,6 +1,6 @@
 """The layers that a target can drive, those of its default run, and their transport.
 
-Rule of this module: pure; nothing is looked at but the target's TOML, its kind and the words of the command line.
+Rule of this module: pure; it uses only the target's TOML, its kind and the command line.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ BELOW: tuple[Layer, ...] = ("wire", "ring")
 
 
 def links_of(target: Target) -> tuple[str, ...]:
-    """The transports by which raw frames reach a target, the default first; none where they cannot."""
+    """The transports for raw frames to a target, the default first; none if there are none."""
     return kind_of(target).transports(target)
 
 
 def chosen_link(target: Target, asked: str | None, layer: str = "wire") -> str | None:
-    """The transport to use; None where the target has none. Raises UsageError for one that it does not have.
+    """The transport to use; None if the target has none. Raises UsageError for one that it does not have.
 
     The layer ring needs virtqueues, which a socket does not have.
     """
@@ -47,7 +47,7 @@ def use_of(target: Target, layers: Collection[str], asked: str | None = None) ->
 
 
 def drivable(target: Target) -> tuple[str, ...]:
-    """The layers that can be driven, in the order in which a run has them."""
+    """The layers that can be driven, in the order of a run."""
     links = links_of(target)
     ring = any(link != "socket" for link in links)
     mounted = ON_A_SHARE if kind_of(target).mounts else ()
@@ -58,14 +58,14 @@ _NO_OPTIONS: Mapping[str, object] = {}
 
 
 def default_layers(target: Target, options: Mapping[str, object] = _NO_OPTIONS) -> tuple[str, ...]:
-    """The layers of a run that names none: all that can be driven, unless the target's TOML or an option says which."""
+    """The layers of a run that names none: all drivable ones, unless the target's TOML or an option restricts them."""
     without = kind_of(target).leaves_out(target, options)
     layers = target.layers or tuple(layer for layer in drivable(target) if layer not in BY_NAME)
     return tuple(layer for layer in layers if layer not in without)
 
 
 def left_out(target: Target, options: Mapping[str, object] = _NO_OPTIONS) -> dict[str, str]:
-    """Layers that a run without --layer leaves out though they can be driven, each with the reason."""
+    """Drivable layers that a run without --layer leaves out, each with the reason."""
     default = default_layers(target, options)
     reasons = {str(layer): why for layer, why in target.left_out.items()}
     reasons |= kind_of(target).leaves_out(target, options)

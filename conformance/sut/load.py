@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent.parent / "targets"
 
 
 def names() -> list[str]:
-    """Every target that has a TOML here."""
+    """Every target that comes with the suite."""
     return sorted(p.stem for p in FOLDER.glob("*.toml"))
 
 
@@ -33,7 +33,7 @@ def union() -> Any:
 
 @functools.cache
 def schema() -> TypeAdapter[Target]:
-    """What a target's TOML may say: the models of all kinds, distinguished by the key `kind`."""
+    """The schema of a target's TOML: the models of all kinds, distinguished by the key `kind`."""
     whole: Any = Annotated[union(), Field(discriminator="kind")]
     return TypeAdapter(whole)
 
@@ -47,7 +47,7 @@ def files_of(name_or_path: str) -> dict[str, str]:
 
 
 def _shown(file: Path) -> str:
-    """As a reader finds it: in the suite, or on the user's machine."""
+    """The path for a reader: relative to the suite, or on the user's machine."""
     suite = FOLDER.parent.parent
     return str(file.relative_to(suite)) if file.is_relative_to(suite) else str(file)
 
@@ -58,7 +58,7 @@ def _path(name_or_path: str) -> Path:
 
 
 def load(name_or_path: str) -> Target:
-    """The target of that name, or of a TOML file's path, with what its components declare.
+    """The target with that name, or from a TOML file, with the profiles of its components.
 
     Raises UsageError, one line.
     """

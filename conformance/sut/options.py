@@ -1,6 +1,6 @@
-"""What a run may ask of a target beyond its TOML: options of the command line, each declared once.
+"""The options of a run beyond a target's TOML, each declared once.
 
-A kind's options are a model; a field with a `Flag` is an option of `assay9 run`, of pytest and, where it says so, of
+A kind's options are a model. A field with a `Flag` is an option of `assay9 run`, of pytest and, if the flag says so, of
 `assay9 soak`. A field without one is for code that starts a deployment itself.
 """
 
@@ -21,7 +21,7 @@ GUEST, SERVER, RUNNING = "A target with a guest", "A server or device of yours",
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """How the command line spells an option, and what is said where it means nothing."""
+    """How the command line spells an option, and why it may not apply."""
 
     name: str
     """With its dashes: --qemu."""
@@ -37,7 +37,7 @@ class Flag:
 
 
 class RunOptions(Strict):
-    """The options that every kind has; a kind adds its own. What the user did not give has its default."""
+    """The options that every kind has; a kind adds its own. Fields that the user did not give have their default."""
 
     link: Annotated[
         str | None,
@@ -80,7 +80,7 @@ class ExportOptions(RunOptions):
 
 
 class Load(Strict):
-    """What a soak run or a benchmark needs of a target. A deployment that is started for cases gets none."""
+    """What a soak run or a benchmark needs of a target; None for a deployment that runs cases."""
 
     packages: tuple[str, ...] = ()
     """Debian packages that the workloads need in the guest."""
@@ -94,7 +94,7 @@ class Load(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One field of an options model that the command line has."""
+    """One field of an options model that is on the command line."""
 
     field: str
     flag: Flag
@@ -105,7 +105,7 @@ class Declared:
 
     @property
     def key(self) -> str:
-        """Under what name click and pytest keep it."""
+        """The name under which click and pytest keep it."""
         return self.flag.name.removeprefix("--").replace("-", "_")
 
 

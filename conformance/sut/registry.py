@@ -28,7 +28,7 @@ _kinds: dict[str, AnyKind] = {}
 
 
 def register(kind: K) -> K:
-    """Make a kind known. Raises UsageError where another one has its name."""
+    """Register a kind. Raises UsageError if another one has its name."""
     known = _kinds.setdefault(kind.name, kind)
     if known is not kind:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What every target's TOML may say; each kind's model adds its own tables."""
+"""The keys of every target's TOML; each kind's model adds its own tables."""
 
 from __future__ import annotations
 

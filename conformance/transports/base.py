@@ -1,7 +1,7 @@
 """The `Link` role: a transport for raw 9P frames.
 
-Rule of this module: a link moves frames and knows nothing of their meaning; tags, dialects and what is right
-or wrong belong to `conformance.raw.client`. It must not import a client, a server or a target.
+Rule of this module: a link moves frames and knows nothing of their meaning; `conformance.raw.client` handles tags,
+dialects and judgement. It must not import a client, a server or a target.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Link(Protocol):
     def recv(self, timeout: float) -> bytes | bytearray:
         """The next whole frame, in memory of its own. Raises LinkClosed, LinkTimeout.
 
-        A stream's size field below seven cannot be skipped: the four bytes are handed out as they came, and
-        the stream is closed.
+        A stream's size field below seven cannot be skipped: the four bytes are returned unchanged, and the stream is
+        closed.
         """
 
     def ready(self) -> bool:

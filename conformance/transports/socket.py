@@ -124,7 +124,7 @@ class SocketLink(Link):
         return frame
 
     def _keep(self, part: memoryview) -> None:
-        """Put back what came of a large frame, so that a later recv can go on."""
+        """Keep the received part of a large frame, so that a later recv can continue."""
         if len(part) > len(self._ahead):
             self._ahead = bytearray(len(part) + _CHUNK)
             self._view = memoryview(self._ahead)
@@ -163,7 +163,7 @@ class SocketLink(Link):
     # ---- the end
 
     def shut_writing(self) -> None:
-        """Say that nothing more will be sent, as a client that went away mid-frame."""
+        """Shut down sending, like a client that disappears in the middle of a frame."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ def _taken(made: socket.socket, address: str | tuple[str, int]) -> bool:
 def _connected(made: socket.socket, address: str | tuple[str, int], name: str, timeout: float) -> SocketLink:
     try:
         made.settimeout(timeout)
-        # A unix socket whose queue of connections is full says so at once instead of waiting.
+        # A unix socket with a full queue of connections fails at once instead of waiting.
         if not happens(partial(_taken, made, address), timeout, 0.005):
             raise BlockingIOError(errno.EAGAIN, "the queue of connections is full")
     except OSError:

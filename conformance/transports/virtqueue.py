@@ -26,7 +26,7 @@ _HEAD = 192
 
 
 class _Pool:
-    """Blocks of device memory, by powers of two; given back, they are kept for the next of their size."""
+    """Blocks of device memory, by powers of two; a released block is reused for the same size."""
 
     def __init__(self, base: int, end: int) -> None:
         self._base, self._end, self._next = base, end, base
@@ -34,7 +34,7 @@ class _Pool:
         self.out = 0
 
     def take(self, length: int) -> tuple[int, int] | None:
-        """(address, size class) of a block that holds `length` bytes, or None when there is none now."""
+        """(address, size class) of a block that holds `length` bytes, or None if there is none now."""
         kind = max(length - 1, 63).bit_length()
         kept = self._kept.get(kind)
         if kept:
@@ -51,7 +51,7 @@ class _Pool:
         return address, kind
 
     def give(self, address: int, kind: int) -> None:
-        """Back again."""
+        """Release a block."""
         self.out -= 1
         self._kept.setdefault(kind, []).append(address)
 
@@ -95,8 +95,9 @@ class RingLink(Link):
             raise LinkClosed(str(error)) from None
 
     def send_in_turn(self, frames: Sequence[Sequence[Buffer]]) -> None:
-        """Send each frame when the one before was answered, in as few steps as the transport allows; at most `depth`,
-        with nothing in flight. Raises LinkClosed, LinkTimeout; Undrivable on a packed ring."""
+        """Send each frame once the previous one was answered, in as few steps as the transport allows; at most `depth`,
+        with nothing in flight. Raises LinkClosed, LinkTimeout; Undrivable on a packed ring.
+        """
         self._open()
         if not isinstance(self._queue, SplitQueue):
             raise Undrivable("requests in turn are written for split rings")
@@ -160,7 +161,7 @@ class RingLink(Link):
             raise LinkClosed(str(error)) from None
 
     def _keep(self, found: list[Used], known: Mapping[int, bytes]) -> None:
-        """Take in what was used; `known`: the first bytes of some replies, by head."""
+        """Process used elements; `known`: the first bytes of some replies, by head."""
         replies: dict[int, bytes] = {}
         unread: dict[int, tuple[int, int]] = {}
         for used in found:
@@ -176,12 +177,12 @@ class RingLink(Link):
             data, place = replies[used.id], self._flying.pop(used.id)
             self._pool.give(place[0], place[1])
             self._pool.give(place[2], place[3])
-            # Nothing written: the buffers of a request that was flushed come back so. It is not a reply.
+            # Nothing written: a flushed request returns its buffers this way. It is not a reply.
             if data:
                 self._inbox.append(data)
             if len(data) >= 11 and data[4] == Rversion.type:
                 room = _MSIZE.unpack_from(data, HDRSZ)[0]
-        # An msize that the memory cannot hold is the link's limit, not the device's fault.
+        # An msize that does not fit the memory is the link's limit, not the device's fault.
         self._reply_room = min(max(room, _LEAST), self.largest)
 
     def ready(self) -> bool:

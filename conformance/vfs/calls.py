@@ -1,4 +1,4 @@
-"""The agent's ops as methods that give something else than their value. `calls.pyi` has their types."""
+"""The agent's ops as methods that return something other than their value. `calls.pyi` has their types."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class Refusals(ByName):
 
 
 class Starts(ByName):
-    """Every op as a method that begins the call, and returns what waits for it."""
+    """Every op as a method that begins the call, and returns an object that waits for it."""

@@ -1,4 +1,4 @@
-"""Compares what a share shows inside with what is outside, field by field.
+"""Compares what a share shows inside and outside, field by field.
 
 Rule of this module: every tolerated difference is in `RULES` with its reason, and reports show the
 tolerated values. A target may override a rule in its TOML, with a reason of its own. Pure functions: no calls
@@ -68,7 +68,7 @@ RULES: dict[str, Rule] = {
 
 
 class Comparer:
-    """The rules in force for one target, and the inode numbers one case has met."""
+    """The rules in force for one target, and the inode numbers that one case has seen."""
 
     def __init__(
         self, overrides: Mapping[str, Rule] | None = None, hidden: Callable[[str], bool] = lambda _: False
@@ -80,11 +80,11 @@ class Comparer:
         self._outside_of: dict[Inode, Inode] = {}
 
     def also(self, rules: Mapping[str, Rule]) -> Comparer:
-        """Another with further rules, which has met no inodes."""
+        """A copy with further rules, which has seen no inodes."""
         return Comparer({**self.rules, **rules}, self.hides)
 
     def bare(self) -> Comparer:
-        """Another that hides nothing: for a file system on which the target keeps nothing of its own."""
+        """A copy that hides nothing: for a file system on which the target keeps no data of its own."""
         return Comparer(self.rules)
 
     def forget_inodes(self) -> None:
@@ -119,7 +119,7 @@ class Comparer:
     def statvfs(
         self, path: str, inside: Mapping[str, Any], outside: Mapping[str, Any], outside_after: Mapping[str, Any]
     ) -> Comparison[Any]:
-        """Compare statvfs: taken outside both before and after, since others use the host's disk too."""
+        """Compare statvfs: taken outside before and after, because others use the host's disk, too."""
         fields = []
         for name, value in inside.items():
             rule, seen = self._rule(name), outside.get(name)
@@ -191,7 +191,7 @@ class Comparer:
         )
 
     def forget(self, outside: Inode) -> None:
-        """The file with this (st_dev, st_ino) outside is gone: both numbers may be used again."""
+        """The file with this (st_dev, st_ino) outside is gone: both numbers may be reused."""
         inside = self._inside_of.pop(outside, None)
         if inside is not None:
             self._outside_of.pop(inside, None)

@@ -24,7 +24,7 @@ Export = Literal["directory", "symlink", "odd-name"]
 
 
 class MountFailed(InfrastructureError):
-    """The guest could not mount a share, or hung while it tried; whose fault it is shows on a fresh machine."""
+    """The guest could not mount a share, or hung while it tried; a fresh machine shows whose fault it is."""
 
     def __init__(self, message: str, remedy: str, options: str, why: str) -> None:
         super().__init__(message, remedy)
@@ -33,7 +33,7 @@ class MountFailed(InfrastructureError):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The device of a share, as a case may ask for another one. An empty security model is the target's own."""
+    """The device of a share; a case may request another one. An empty security model is the target's own."""
 
     security_model: SecurityModel | Literal[""] = ""
     readonly: bool = False
@@ -42,7 +42,7 @@ class Device:
     """The path that the hypervisor exports: the directory, a symbolic link to it, one with an odd name."""
 
     def __str__(self) -> str:
-        """What sets it apart: readonly, mapped-xattr, multidevs=forbid."""
+        """How it differs from the default: readonly, mapped-xattr, multidevs=forbid."""
         parts = [
             self.security_model,
             "readonly" if self.readonly else "",
@@ -68,20 +68,20 @@ class Place:
 
 
 class Power(Protocol):
-    """How a soak stops what runs a guest or serves its share, and lets it go on."""
+    """How a soak stops what runs a guest or serves its share, and resumes it."""
 
     def pause(self) -> dict[str, Any]:
-        """Stop what serves the share: nothing is answered. What to record of it; empty where nothing can be stopped."""
+        """Stop what serves the share: nothing is answered. Returns what to record; empty if nothing can be stopped."""
 
     def resume(self) -> None:
-        """Let it go on; a second call does nothing."""
+        """Resume it; a second call does nothing."""
 
     def cut(self) -> None:
         """End the guest at once, without any notice. `Deployment.recover` starts it again."""
 
 
 class HostMounts(Protocol):
-    """File systems that property cases mount below the export, by means of the host of a hypervisor elsewhere."""
+    """File systems that property cases mount below the export on the host of a remote hypervisor."""
 
     def bind(self, path: str, flag: str) -> None:
         """Mount the directory on itself with that flag (ro, nosuid, nodev, noexec). Raises Undrivable."""
@@ -93,13 +93,13 @@ class HostMounts(Protocol):
         """Mount a new file system with that property of ZFS (quota=2m, setuid=off, devices=off). Raises Undrivable."""
 
     def unmount(self, path: str) -> None:
-        """Take off what is mounted there. Raises InfrastructureError."""
+        """Unmount what is mounted there. Raises InfrastructureError."""
 
 
 class Deployment(Protocol):
     """A share that is exported by the target and mounted in a guest, seen from three places.
 
-    What is returned here is so where nothing more is known of it: no second machine, nothing that writes a log.
+    The defaults here hold if nothing more is known: no second machine, no log.
     """
 
     inside: AgentLink
@@ -134,16 +134,16 @@ class Deployment(Protocol):
         """Bring everything up, nothing mounted yet. Raises InfrastructureError or UsageError."""
 
     def environment(self) -> dict[str, Any]:
-        """What the evidence says of this deployment: versions, argv, image, kernel, accelerator."""
+        """The facts for the evidence: versions, argv, image, kernel, accelerator."""
 
     def mount(self, options: MountOptions) -> str:
-        """Mount the share so and return its line of /proc/mounts, which has been checked to say so.
+        """Mount the share with these options and return its line of /proc/mounts, which was checked against them.
 
-        Raises Undrivable where this guest's kernel has no such option, InfrastructureError otherwise.
+        Raises Undrivable if this guest's kernel has no such option, InfrastructureError otherwise.
         """
 
     def source(self, number: int) -> tuple[str, str]:
-        """What a guest mounts share `number` by: the source (a mount tag, an address) and the transport's options.
+        """How a guest mounts share `number`: the source (a mount tag, an address) and the transport's options.
 
         Raises Undrivable where there is none."""
 
@@ -151,25 +151,27 @@ class Deployment(Protocol):
         """The machine with the exported directory of the first share, and the directory's path there."""
 
     def suite_image(self) -> Image | None:
-        """The suite's own image that the guest runs; None where the guest is the user's, or there is none."""
+        """The suite's image that the guest runs; None if the guest is the user's, or there is none."""
         return None
 
     def logs(self) -> dict[str, Path]:
-        """Log files of this host that what runs now writes, by name; `console` is the guest's."""
+        """Log files on this host of what runs now, by name; `console` is the guest's."""
         return {}
 
     def beside(self, number: int, options: MountOptions) -> Place:
-        """Mount a further share (1 to 3) of the same guest. Raises Undrivable where there is none."""
+        """Mount a further share (1 to 3) of the same guest. Raises Undrivable if there is none."""
 
     def another(self, device: Device, options: MountOptions) -> Place:
-        """A share with that device, in a second machine. Raises Undrivable where there can be none."""
+        """A share with that device, in a second machine. Raises Undrivable if that is impossible."""
 
     def discard(self, place: Place) -> None:
         """Discard a second machine in which something hangs or died."""
         return
 
     def processes(self) -> dict[str, int]:
-        """Process ids on this host of what runs now: `device` serves the share, `hypervisor` where it is another."""
+        """Process ids on this host of what runs now: `device` serves the share, `hypervisor` if that is another
+        process.
+        """
         return {}
 
     def serving(self) -> dict[str, int]:
@@ -181,7 +183,7 @@ class Deployment(Protocol):
         return None
 
     def excerpts(self, mark: Any) -> list[tuple[str, str]]:
-        """(source, text) of what consoles and devices said that matters (oops, hung task, 9p warnings)."""
+        """(source, text) of relevant output of consoles and devices (oops, hung task, 9p warnings)."""
         return []
 
     def death(self) -> str | None:
@@ -189,12 +191,12 @@ class Deployment(Protocol):
         return None
 
     def trouble(self) -> str | None:
-        """Why the target has stopped serving (guest dead, device gone), or None when it serves."""
+        """Why the target has stopped serving (guest dead, device gone), or None if it serves."""
 
     def keep_time(self) -> None:
-        """Set the guest's clock to the host's, now and then: nothing is done where that was not long ago.
+        """Set the guest's clock to the host's, unless that was done recently.
 
-        Asked before each case. Raises GroundLost when the guest's clock runs too fast or too slow.
+        Called before each case. Raises GroundLost if the guest's clock runs too fast or too slow.
         """
         return
 
@@ -203,10 +205,10 @@ class Deployment(Protocol):
         return None
 
     def ground_lost(self, *, answers: bool = True) -> GroundLost | None:
-        """A failure of the suite's own ground that the target did not cause; None where there is none.
+        """A failure of the suite's own ground that the target did not cause; None if there is none.
 
-        Asked after a case that failed, before anything of it is tidied up, once what it held open inside is closed.
-        The guest is not asked where `answers` says that it is silent.
+        Called after a failed case, before its files are removed, once its descriptors inside are closed. The guest is
+        not queried if `answers` says that it is silent.
         """
 
     def recover(self) -> None:
@@ -215,7 +217,7 @@ class Deployment(Protocol):
     def rebuild(self) -> None:
         """Start everything again after the ground was lost, including the agent outside and the exported directories.
 
-        Raises InfrastructureError where that cannot be.
+        Raises InfrastructureError if that is impossible.
         """
 
     def stop(self) -> None:

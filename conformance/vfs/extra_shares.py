@@ -29,7 +29,7 @@ class Further:
         """Second machines that the case used: label -> what each says of itself."""
 
     def beside(self, parent: Share, number: int, mount: MountOptions, *, keep: bool = False) -> Share:
-        """A further share of the same guest; with `keep` the case's directory there as it is."""
+        """A further share of the same guest; with `keep` the case's directory there is kept."""
         return self._share(parent, self._deployment.beside(number, mount), mount, keep=keep)
 
     def source(self, number: int) -> tuple[str, str]:
@@ -64,7 +64,7 @@ class Further:
         return raised
 
     def tidy(self, *, hung: bool) -> None:
-        """Release everything. Raises OSError or InfrastructureError for what cannot be removed."""
+        """Release everything. Raises OSError or InfrastructureError for files that cannot be removed."""
         open_, self._open = self._open, []
         for place, share in open_:
             try:
@@ -84,7 +84,7 @@ class Further:
     def _share(self, parent: Share, place: Place, mount: MountOptions, *, keep: bool = False) -> Share:
         d = place.deployment
         inside_root, outside_root = (f"{r}/{self._directory}" for r in (place.inside_root, place.outside_root))
-        # In a machine of its own, the agents' main processes; else further ones, whose names are below this share.
+        # In a second machine the agents' main processes; else further processes, whose names are below this share.
         process = "main" if place.in_second_machine else place.label
         if place.in_second_machine:
             self.machines[place.label] = d.environment()

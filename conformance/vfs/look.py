@@ -1,4 +1,4 @@
-"""Looking at one thing from inside and outside. A look says what was seen; `Share.same` says whether it agrees."""
+"""Looks at one thing from inside and outside. A look holds what was seen; `Share.same` judges whether it agrees."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ Tolerated = Mapping[str, str]
 class Look(Generic[T]):
     """What the two sides showed, one directly after the other.
 
-    Where there is one side only (the control file system, a share that nothing outside can look at), `outside` is what
-    inside showed.
+    With only one side (the control file system, a share that is not visible outside), `outside` is what inside showed.
     """
 
     inside: T
@@ -53,7 +52,7 @@ _LOOKED_AT, _DIFFERENT = 4 << 20, 24
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """The ground of a case's share: where it is mounted and exported, who makes calls there, how it is judged."""
+    """The ground of a case's share: where it is mounted and exported, who makes calls there, how it is compared."""
 
     inside: Vantage
     outside: Vantage
@@ -132,7 +131,7 @@ class BothSides:
         return Look(inside, outside, lambda _: self._comparer.values("xattr", path, inside, outside))
 
     def statvfs(self, path: str = ".") -> Look[Stat]:
-        """statvfs; compared in bytes, and within what the host's disk moved meanwhile."""
+        """statvfs; compared in bytes, with the changes of the host's disk meanwhile as tolerance."""
         host = self.inside if self.alone else self.outside
         before = host.quietly.statvfs(path)
         inside = self.inside.quietly.statvfs(path)
@@ -147,7 +146,8 @@ class BothSides:
     def _seen(
         self, paths: list[str], kind: str, already: Mapping[str, Any] | None = None
     ) -> tuple[list[Any], list[Any]]:
-        """What inside and outside show of `paths`, by the main processes: as root, whatever process the case uses.
+        """What inside and outside show of `paths`, queried by the main processes: as root, whatever process the case
+        uses.
 
         `already`: what inside has seen of them in the round trip of the call itself.
         """
@@ -159,7 +159,7 @@ class BothSides:
             return inside, inside
         outside = self.outside.quietly.look(paths, kind)
         if any(_atime(ours) != _atime(theirs) for ours, theirs in zip(inside, outside, strict=True)):
-            # Another program of the host may have read a directory of ours between the two looks: look once more.
+            # Another program of the host may have read the directory between the two looks: look again.
             inside = self.inside.quietly.look(paths, kind, mark=self.mounted.traced)
             outside = self.outside.quietly.look(paths, kind)
         return inside, outside
@@ -179,7 +179,7 @@ class BothSides:
     def _judge(self, path: str, inside: Any, outside: Any, kind: str, tolerated: Tolerated) -> Comparison[Any]:
         if isinstance(inside, int) or isinstance(outside, int):
             seen = [errno_name(v) if isinstance(v, int) else "exists" for v in (inside, outside)]
-            # Where links are kept as plain files, the host finds no way through one; "target" then says why.
+            # Where links are kept as plain files, the host cannot follow one; "target" then says why.
             rule = "target" if outside in (errno.ENOTDIR, errno.ENAMETOOLONG) else "exists"
             rule = "exists" if self._comparer.judges("target") else rule
             found = self._comparer.values(kind, path, {"exists": seen[0]}, {"exists": seen[1]}, rule)
@@ -210,7 +210,7 @@ class BothSides:
         return self._comparer.values("content", path, ours, theirs)
 
     def _first_difference(self, path: str) -> tuple[int, bytes, bytes]:
-        """Where the two sides differ first, and their bytes there; none where one file begins the other."""
+        """The first difference of the two sides, and their bytes there; none if one file is a prefix of the other."""
         ours, theirs = (side.quietly.slurp(path, _LOOKED_AT) for side in (self.inside, self.outside))
         at = first_difference(ours, theirs)
         return at, ours[at : at + _DIFFERENT], theirs[at : at + _DIFFERENT]

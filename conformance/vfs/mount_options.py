@@ -1,4 +1,4 @@
-"""Mount options as a case or a user requests them, and whether /proc/mounts shows them in force."""
+"""Mount options as a case or a user requests them, and whether /proc/mounts shows them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MountOptions:
     """The command that mounts it: mount(8) of the guest's system, or 9mount(1)."""
 
     def __str__(self) -> str:
-        """What differs from the defaults, e.g. `cache=mmap,msize=8192`; the cache mode always."""
+        """The differences from the defaults, e.g. `cache=mmap,msize=8192`; always with the cache mode."""
         shown = [f"cache={self.cache}"]
         for f in fields(self)[1:]:
             value = getattr(self, f.name)
@@ -47,7 +47,7 @@ class MountOptions:
 
     @property
     def only_uid(self) -> int | None:
-        """The one user who acts on the share, whoever makes the call; None where each does.
+        """The single user who acts on the share, whoever makes the call; None if each user does.
 
         Source: Documentation/filesystems/9p.rst, access=<uid> and access=any ("performs all operations as one user").
         """
@@ -62,8 +62,8 @@ class MountOptions:
     def contradicted_by(self, shown: str) -> list[str]:
         """The differences from the options column of /proc/mounts; empty when all is in force.
 
-        Linux leaves out what it holds for a default (fs/9p/v9fs.c v9fs_show_options, net/9p/client.c
-        p9_show_client_options); before 6.4 it prints the cache mode as a bare word, later as a number of bits.
+        Linux leaves out its defaults (fs/9p/v9fs.c v9fs_show_options, net/9p/client.c p9_show_client_options); before
+        6.4 it prints the cache mode as a bare word, later as a number of bits.
         """
         seen = dict(part.partition("=")[::2] for part in shown.split(","))
         wrong = []
@@ -107,7 +107,7 @@ def _cache_of(seen: Mapping[str, str]) -> str:
 
 
 def in_force(shown: str) -> MountOptions:
-    """What the options column of /proc/mounts says, as a case would ask for it; what it leaves out as in DEFAULT."""
+    """The options column of /proc/mounts as MountOptions; options that it leaves out are as in DEFAULT."""
     seen = dict(part.partition("=")[::2] for part in shown.split(","))
     version = seen.get("version", DEFAULT.version)
     return MountOptions(
@@ -120,7 +120,7 @@ def in_force(shown: str) -> MountOptions:
 
 
 def parse(text: str, base: MountOptions = DEFAULT) -> MountOptions:
-    """`cache=mmap,msize=8192,posixacl` as the user types it, the rest as in `base`.
+    """Parse `cache=mmap,msize=8192,posixacl` as typed by the user; other options are as in `base`.
 
     A version without users by name (9p2000.u) brings access=user with it unless an access is named, as in Linux.
     Raises UsageError naming what is wrong.
@@ -163,7 +163,7 @@ def _value(name: str, value: str, equals: str) -> object:
 
 
 def for_all_cases(text: str) -> MountOptions:
-    """`parse`, for a mount that every case is to run on. Raises UsageError for one on which no case could run."""
+    """`parse`, for a mount of all cases. Raises UsageError for one on which no case could run."""
     options = parse(text)
     if options.access.isdigit() and int(options.access) != 0:
         raise UsageError(

@@ -1,9 +1,9 @@
-"""Plays random sequences of calls on a share and on the model in step; shrinks what the model does not allow.
+"""Plays random sequences of calls on a share and on the model; shrinks those that the model does not allow.
 
-Calls that follow each other at one place go in one round trip. After each such batch, both sides are looked at as a
-whole: every path, attribute and byte must be the model's. A deviation that a profile declares is kept as a finding of
-the case. After a call that failed the sequence goes on, so that it hides nothing; where the tree is another than the
-model's, what follows is not known any more, and the sequence ends.
+Successive calls at one place go in one round trip. After each such batch both sides are surveyed: every path, attribute
+and byte must be the model's. A deviation that a profile declares is kept as a finding of the case. After a wrong result
+the sequence continues, so that it hides nothing; once the tree differs from the model's, later results are
+unpredictable, and the sequence ends.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class Player:
     """Plays sequences on one share."""
 
     def __init__(self, share: Share, *, outside: bool, together: bool = False) -> None:
-        """`outside`: the host looks at the tree, and changes it too; never where it shows other modes and links.
-        `together`: two processes of the guest play, which also lock and map.
+        """`outside`: the host inspects the tree, and changes it, too; not if it shows other modes and links.
+        `together`: two processes of the guest take part, which also lock and map.
         """
         self._share, self._declares = share, share.mounted.declares
         self._xattrs = "xattr" in share.mounted.features
         self._without = frozenset() if self._xattrs else XATTR_CALLS
         if share.mount.cache == "mmap":
             # There each name of a file has an inode of its own (v9fs_get_new_inode_from_fid), so that size and content
-            # are not one before they are written back; vfs/link has the cases of it.
+            # differ until they are written back; vfs/link has cases for it.
             self._without |= {"link"}
         self._together = together
         self._spawned: dict[str, Vantage] = {}
@@ -59,9 +59,9 @@ class Player:
         """Calls that were judged: operation, state of what it is about, and `success` or the errno it ended with."""
 
     def search(self, number: int, *, examples: int, steps: int) -> Finding | None:
-        """Play `examples` random sequences of at most `steps` calls; a finding with the shortest one that fails.
+        """Play `examples` random sequences of at most `steps` calls; report a finding with the shortest one that fails.
 
-        `number` seeds the generator. Raises what is not a finding, and at once a hang or a death.
+        `number` seeds the generator. Raises anything but a finding, and a hang or a death at once.
         """
         failed: list[tuple[tuple[Step, ...], Finding]] = []
 
@@ -89,7 +89,7 @@ class Player:
         return again
 
     def _failure(self, steps: Sequence[Step]) -> Finding | None:
-        """What is found when they are played; None where all of it is allowed. Raises Finding for a hang or a death."""
+        """The finding of playing them; None if all results are allowed. Raises Finding for a hang or a death."""
         try:
             self.play(steps)
         except Finding as finding:
@@ -101,24 +101,24 @@ class Player:
     def play(self, steps: Sequence[Step]) -> None:
         """Play one sequence in an empty directory. Raises Finding for the first outcome that is not allowed.
 
-        It is played again with a look after each call then: what differs is charged to the call that made it, and is
-        known where a profile declares it of that one.
+        It is then played again with a survey after each call: a difference is charged to the call that caused it, and
+        is known if a profile declares it for that call.
         """
         try:
             self._played(steps, each=False)
         except Finding as found:
             if found.code in _ENDED or self._played(steps, each=True):
-                raise found from None  # with a look after each call nothing differs
+                raise found from None  # with a survey after each call nothing differs
 
     def _played(self, steps: Sequence[Step], *, each: bool) -> bool:
-        """Whether all was as the model has it, but for declared failures. False where the sequence ended before.
+        """Whether all was as in the model, except for declared failures. False if the sequence ended early.
 
-        `each`: a look after each call, and not only where the place changes. Raises Finding.
+        `each`: survey after each call, not only when the place changes. Raises Finding.
         """
         model = FileSystem()
         followed: list[Step] = []
         state = ""
-        # What the guest holds open of the sequence before keeps its names in the cache: closed before the host acts.
+        # Files that the guest still holds open keep their names in its cache: close them before the host acts.
         fresh = not steps or steps[0].where == "inside"
         if "second" in self._spawned:
             self._spawned["second"].close_slots()
@@ -144,7 +144,7 @@ class Player:
                 if not self._declared(finding):
                     raise finding
                 if not error:
-                    return False  # what follows is not known any more
+                    return False  # later results are unpredictable
                 followed.pop()
                 model = _replayed(followed)
             if not self._same(model, vantage, seen, state, followed, steps):
@@ -165,7 +165,7 @@ class Player:
 
     def _made(self, vantage: Vantage, steps: Sequence[Step], *, fresh: bool) -> tuple[list[list[Any]], Survey]:
         calls = [[step.op, step.slot, list(step.operands)] for step in steps]
-        look = not self._together or vantage is self._share.outside  # who looks gives up its locks
+        look = not self._together or vantage is self._share.outside  # the survey releases the process's locks
         try:
             outcomes, seen = vantage.quietly.play(self._directory, calls, fresh=fresh, xattrs=self._xattrs, look=look)
         except OSError as error:
@@ -178,7 +178,7 @@ class Player:
         return outcomes, seen
 
     def _leave(self, vantage: Vantage) -> None:
-        """Use another directory from now on: this one cannot be removed. Raises Finding where that is undeclared."""
+        """Use another directory from now on: this one cannot be removed. Raises Finding if that is undeclared."""
         self._directory = f"{_DIRECTORY}-{next(self._numbers)}"
         text = "a directory of the sequence before cannot be removed, after all that it lists was: ENOTEMPTY"
         values = {"call": "rmtree", "vantage": vantage.name, "seen": "ENOTEMPTY", "expected": "success"}
@@ -195,9 +195,9 @@ class Player:
         followed: Sequence[Step],
         steps: Sequence[Step],
     ) -> bool:
-        """Whether both sides show the model's tree. Raises Finding where they do not, and no profile declares that.
+        """Whether both sides show the model's tree. Raises Finding if they do not and no profile declares that.
 
-        `seen` is what the side shows that made the last calls, `state` what the model says of the last one's open file.
+        `seen` is the survey of the side that made the last calls, `state` the model's words for the last open file.
         """
         same = True
         expected = expected_survey(model, xattrs=self._xattrs)
@@ -212,7 +212,7 @@ class Player:
                 finding = _difference(name, difference, about, followed, steps)
                 if not self._declared(finding):
                     raise finding
-                same &= difference.field == "error"  # the file is there, and could not be looked at by this name
+                same &= difference.field == "error"  # the file exists, but lstat(2) by this name failed
         return same
 
     def _declared(self, finding: Finding) -> bool:
@@ -251,6 +251,6 @@ def _difference(name: str, one: Difference, state: str, followed: Sequence[Step]
 
 
 def _finding(text: str, code: str, values: dict[str, str], followed: Sequence[Step], steps: Sequence[Step]) -> Finding:
-    """With the sequence up to there, and the whole of it as JSON."""
+    """A finding with the sequence up to there, and the whole of it as JSON."""
     said = "\n".join(listing(followed))
     return Finding(f"{text}, after\n{said}", code, {**values, "sequence": json.dumps([one.to_json() for one in steps])})

@@ -32,7 +32,7 @@ class FurtherShares(Protocol):
         """A further share of the same guest; with `keep` the case's directory there as it is."""
 
     def source(self, number: int) -> tuple[str, str]:
-        """What it is mounted by: mount(2)'s source, and the options that name the transport."""
+        """How to mount it: mount(2)'s source, and the options that name the transport."""
 
     def another(self, parent: Share, device: Device, mount: MountOptions) -> Share:
         """A share with another device."""
@@ -42,10 +42,10 @@ class Share(BothSides):
     """One case's directory on the share.
 
     `inside`, `outside` and `control` make calls; relative names are taken below the case's own directory. After every
-    call that changes something, inside or outside, the changed paths and their parents are looked at from both sides
-    and compared; each field that differs without a reason becomes a finding when the case ends. `stat`, `content`,
-    `directory` and the like look at both sides; `same` states that a look agrees. Where there is one side only, the
-    control file system or a share that nothing outside can look at (`alone`), nothing is compared.
+    call that changes something, inside or outside, the changed paths and their parents are compared on both sides; each
+    field that differs without a reason becomes a finding when the case ends. `stat`, `content`, `directory` and the
+    like look at both sides; `same` demands that a look agrees. With only one side, the control file system or a share
+    that is not visible outside (`alone`), nothing is compared.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Share(BothSides):
         self._reported: set[tuple[str, str, str]] = set() if parent is None else parent._reported
         for vantage in (self.inside, self.outside, self.control):
             vantage.observer = self._observe
-        # the trace of a second machine is read for itself
+        # the trace of a second machine is read separately
         if parent is None:
             self.inside.marked = mounted.traced
         else:
@@ -70,10 +70,9 @@ class Share(BothSides):
     # ---- assertions: each field that differs is a finding
 
     def same(self, look: Look[T], tolerate: Tolerated | None = None) -> T:
-        """Both sides showed the same; what inside showed. A file that is missing on either side ends the case.
+        """Both sides showed the same. Returns what inside showed. A file that is missing on either side ends the case.
 
-        Where there is one side only, nothing is compared: a case whose point is that the two agree declares so
-        (`about="agreement"`).
+        With only one side nothing is compared: a case about the agreement of both declares that (`about="agreement"`).
         """
         comparison = look.compare(tolerate or {})
         for _ in range(_MOVING - 1):
@@ -110,42 +109,43 @@ class Share(BothSides):
         if feature not in self.mounted.features:
             raise Undrivable(f"{feature}: {why}")
 
-    # ---- what the host does that some security models cannot show
+    # ---- host actions that some security models cannot show
 
     def host_sets_mode_and_owner(self) -> None:
-        """Undrivable where the host's chmod(2) and chown(2) are not the guest's: mapped security models."""
+        """Undrivable if the host's chmod(2) and chown(2) do not show inside: mapped security models."""
         if not self._comparer.judges("mode"):
             raise Undrivable("the security model keeps the guest's modes and owners apart from the host's")
 
     def host_symlink(self, target: str, name: str) -> None:
-        """symlink(2) on the host. Undrivable where a link of the host's is none inside: mapped security models."""
+        """symlink(2) on the host. Undrivable if a link of the host is none inside: mapped security models."""
         if not self.host_links:
             raise Undrivable("the security model keeps symbolic links as plain files on the host")
         self.outside.symlink(target, name)
 
     @property
     def host_links(self) -> bool:
-        """Whether a symbolic link of the host's is one inside: not so with mapped security models."""
+        """Whether a symbolic link of the host is one inside: not with mapped security models."""
         return self._comparer.judges("target")
 
     def prepared_symlink(self, target: str, name: str) -> None:
-        """A symbolic link for what follows: made on the host, which is faster, or inside where it must be."""
+        """A symbolic link as preparation: made on the host, which is faster, or inside if it must be."""
         outside = self.host_links and not self.alone
         (self.outside if outside else self.inside).symlink(target, name)
 
     # ---- further shares
 
     def beside(self, number: int, mount: MountOptions | None = None, *, keep: bool = False) -> Share:
-        """A further share (1 to 3) of the same guest, mounted as this one or so, its directory empty.
+        """A further share (1 to 3) of the same guest, mounted like this one or with `mount`, with an empty directory.
 
-        Asked for again in one case: mounted if it is not, and with `keep` as it was left. Ask before opening files.
+        A second call in one case mounts it if it is not, and with `keep` leaves its files. Call it before opening
+        files.
         """
         if self._further is None:
             raise Undrivable("this file system has no further share beside it")
         return self._further.beside(self, number, mount or self.mount, keep=keep)
 
     def source(self, number: int) -> tuple[str, str]:
-        """What a further share (1 to 3) is mounted by: mount(2)'s source, and the options that name the transport."""
+        """How to mount a further share (1 to 3): mount(2)'s source, and the options that name the transport."""
         if self._further is None:
             raise Undrivable("this file system has no further share beside it")
         return self._further.source(number)
@@ -206,7 +206,7 @@ class Share(BothSides):
         if self._one_sided or record.trouble or vantage.name == "control" or not self._comparing:
             return
         if vantage.name == "outside" and self.mount.cache in KEPT:
-            return  # what the host changed is not seen there until the guest asks again: no finding
+            return  # the guest sees the host's change only when it asks again: no finding
         paths: dict[str, None] = {}
         for changed in record.changed:
             relative = self._relative(vantage, changed)

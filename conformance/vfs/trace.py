@@ -2,8 +2,8 @@
 
 `9p_client_req` names each request and `9p_client_res` its reply with the errno that the server answered; both are
 emitted by net/9p/client.c for every transport. The agent brackets the suite's own comparisons with trace marks, so that
-they do not count as the case's traffic, and names each call of the case before it makes it, so that messages are known
-by the call that caused them. What the guest sends later (pages written back) belongs to no call.
+they do not count as the case's traffic, and names each call of the case before it makes it, so that messages can be
+assigned to the call that caused them. What the guest sends later (pages written back) belongs to no call.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Crossed:
         return tuple(name for name in covers if name not in self.counts)
 
     def and_then(self, other: Crossed) -> Crossed:
-        """Both, one after the other."""
+        """Both, concatenated."""
         messages = (*self.messages, *other.messages)[:_SHOWN]
         return replace(
             self,

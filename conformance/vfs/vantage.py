@@ -45,8 +45,9 @@ class CallRecord:
 
 @dataclass(slots=True)
 class LooksAfter:
-    """How the agent is to look at what a call changed, in the same round trip: see `AgentLink.send`. One for all
-    processes of a vantage."""
+    """How the agent looks at what a call changed, in the same round trip: see `AgentLink.send`. Shared by a vantage's
+    processes.
+    """
 
     how: str = ""
 
@@ -65,9 +66,9 @@ def _name_of(entry: str | list[Any]) -> str:
 class Vantage(Ops):
     """System calls by name from one process at one place.
 
-    `name` is inside, outside or control; `root` the directory relative names are taken below.
-    Its methods are the agent's ops, and what is declared here: `start` has the ops as calls that may block, `quietly`
-    as calls that are the suite's own.
+    `name` is inside, outside or control; `root` the directory relative names are taken below. Its methods are the
+    agent's ops, and those declared here: `start` has the ops as calls that may block, `quietly` as the suite's own
+    calls.
     """
 
     def __init__(
@@ -128,8 +129,8 @@ class Vantage(Ops):
     def quietly(self) -> Ops:
         """Calls that are the suite's own (set-up, comparison), not the case's: no observer sees them.
 
-        They raise OSError (the call's errno); Finding where they hang or are killed, except outside, where that is no
-        fault of the target's.
+        They raise OSError (the call's errno); Finding if they hang or are killed, except outside, where that is not the
+        target's fault.
         """
         return _Quietly(self)
 
@@ -140,8 +141,9 @@ class Vantage(Ops):
 
     @property
     def then(self) -> Starts:
-        """Calls that are sent without waiting, in one round trip with those that follow; each is made when all before
-        it have ended, whatever process makes them. Nothing is compared between them."""
+        """Calls that are sent without waiting, in one round trip with those that follow; each is made when all earlier
+        ones have ended, whatever process makes them. Nothing is compared between them.
+        """
         return _Started(self, after=True)
 
     def spawn(
@@ -170,9 +172,9 @@ class Vantage(Ops):
     def refuses(self, *allowed: int, because: str = "", another: Severity | None = None) -> Refusals:
         """`v.refuses(ENOENT).open("x")`: the call must fail with one of `allowed`.
 
-        Another end of the call is a finding, and the case goes on. Returns the errno that was seen, 0 where the call
-        succeeded. `because` is the source of an errno that is not the one everybody expects. `another` is how grave
-        a refusal with another errno is, where the case asks for a refusal and no specification names the errno.
+        Any other result is a finding, and the case continues. Returns the errno that was seen, 0 if the call succeeded.
+        `because` is the source of an unusual errno. `another` is the severity of a refusal with another errno, for a
+        case that demands a refusal when no specification names the errno.
         """
         return _Refused(self, allowed, because, another)
 

@@ -23,7 +23,7 @@ class Refused(DeviceGone):
 
 
 class RingTimeout(Exception):
-    """What was waited for in shared memory did not come in its time."""
+    """An expected change in shared memory did not come in time."""
 
 
 class Rings(NamedTuple):
@@ -37,7 +37,7 @@ class Rings(NamedTuple):
 
 
 class Turns(NamedTuple):
-    """A sequence of requests on a split ring: each is made available when the one before was used, and no sooner."""
+    """A sequence of requests on a split ring: each is made available only after the previous one was used."""
 
     ring: int
     """Address of the available ring's first entry."""
@@ -57,8 +57,7 @@ class Turns(NamedTuple):
 class Memory(Protocol):
     """Guest memory that the device can reach. Addresses are guest-physical.
 
-    Writes may be held back until the next read, wait, or register access of the device; they happen in the order
-    in which they were made.
+    Writes may be delayed until the next read, wait, or register access of the device; their order is kept.
     """
 
     base: int
@@ -75,7 +74,7 @@ class Memory(Protocol):
         """Put bytes there."""
 
     def write16(self, address: int, value: int) -> None:
-        """Put a little-endian word there, in one piece, after everything that was written before."""
+        """Put a little-endian word there, in one piece, after all earlier writes."""
 
     def fill(self, address: int, length: int, byte: int) -> None:
         """Set `length` bytes to one value."""
@@ -94,11 +93,12 @@ class Memory(Protocol):
     def wait_then_read(
         self, address: int, old: int, steps: int, timeout: float, spans: Sequence[tuple[int, int]]
     ) -> tuple[int, list[bytes]]:
-        """`wait16`, then `read_many` of what stood there after it, together.  Up to `steps` steps of the word, which
-        counts, are waited for as long as they come quickly.  Raises RingTimeout."""
+        """`wait16`, then `read_many` of the content after it, together. The word is a counter: up to `steps` of its
+        steps are awaited while they come quickly. Raises RingTimeout.
+        """
 
     def changed16(self, address: int, old: int) -> int | None:
-        """The word there when it is not `old`, else None; waits for nothing."""
+        """The word there when it is not `old`, else None; does not wait."""
         seen = int.from_bytes(self.read(address, 2), "little")
         return None if seen == old else seen
 
@@ -140,10 +140,10 @@ class Device(Protocol):
         """Write to it, byte by byte."""
 
     def queue_max(self, queue: int) -> int:
-        """The size that the device offers for a queue; 0 where it has none of that number."""
+        """The size that the device offers for a queue; 0 if it has no queue of that number."""
 
     def start_queue(self, queue: int, size: int, rings: Rings) -> None:
-        """Tell size and addresses of a queue, and enable it."""
+        """Set size and addresses of a queue, and enable it."""
 
     def kick(self, queue: int) -> None:
         """Available buffer notification."""
@@ -153,7 +153,7 @@ class Device(Protocol):
         seconds for each. Raises RingTimeout."""
 
     def notified(self) -> bool:
-        """Whether the device has sent a used buffer notification since this was last asked."""
+        """Whether the device has sent a used buffer notification since the last call."""
 
     def broken(self) -> bool:
         """Whether the device says that it needs a reset."""
@@ -164,7 +164,7 @@ class Device(Protocol):
 
 
 def step_by_step(memory: Memory, kick: Callable[[], None], turns: Turns, timeout: float) -> None:
-    """`Device.in_turn` where a step costs little."""
+    """`Device.in_turn` for transports whose steps cost little."""
     published, seen = turns.published, turns.seen
     for head in turns.heads:
         memory.write16(turns.ring + 2 * (published % turns.size), head)

@@ -16,9 +16,9 @@ PAGE = 4096
 
 
 def negotiate(device: Device, wanted: int) -> int:
-    """Reset and go as far as FEATURES_OK; the features agreed.
+    """Reset and go as far as FEATURES_OK; returns the negotiated features.
 
-    Raises Finding when the device refuses what it offered.
+    Raises Finding if the device refuses what it offered.
     """
     device.reset()
     device.set_status(Status.ACKNOWLEDGE)
@@ -41,7 +41,7 @@ def go(device: Device) -> None:
 
 
 def largest_queue(device: Device, most: int = 256) -> int:
-    """The size for queue 0: what the device offers, at most `most` where it may be chosen."""
+    """The size for queue 0: what the device offers, at most `most` if it may be chosen."""
     offered = device.queue_max(0)
     if not offered:
         raise InfrastructureError(f"{device.name} has no queue 0")
@@ -51,7 +51,7 @@ def largest_queue(device: Device, most: int = 256) -> int:
 def bring_up(
     device: Device, at: int, *, wanted: int = PLAIN, size: int | None = None, keep: bool = False
 ) -> tuple[int, SplitQueue | PackedQueue]:
-    """A device that runs, and its request queue with rings at `at`; the features agreed come first."""
+    """The negotiated features of a device that now runs, and its request queue with rings at `at`."""
     agreed = negotiate(device, wanted)
     size = largest_queue(device) if size is None else size
     queue = make_queue(device, agreed, size, at, keep=keep)

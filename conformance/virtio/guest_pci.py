@@ -1,7 +1,7 @@
 """The transport through a stock guest: a PCI function that a program inside drives for us (`guest_pci_payload`).
 
-It works for any hypervisor with a Linux guest and needs nothing but a root shell. Writes are gathered and sent with the
-next read, so that a burst of requests costs two round trips and not two hundred.
+It works for any hypervisor with a Linux guest and needs nothing but a root shell. Writes are collected and sent with
+the next read, so a burst of requests costs two round trips, not two hundred.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class GuestBus(Bus):
         self.memory = GuestMemory(self, base, size)
 
     def post(self, kind: int, width: int, address: int, value: int, data: Buffer = b"") -> None:
-        """Do this with the next question, in order."""
+        """Do this with the next request, in order."""
         self._gather()
         self._held.append(guest_side.OPERATION.pack(kind, width, address, value))
         if data:
@@ -123,7 +123,7 @@ class GuestBus(Bus):
             self.ask()
 
     def write(self, address: int, data: Buffer) -> None:
-        """Write to the guest's memory with the next question, in order."""
+        """Write to the guest's memory with the next request, in order."""
         self._spans.append(guest_side.SPAN.pack(address, len(data)))
         self._pieces.append(bytes(data))
         self._held_bytes += len(data) + guest_side.SPAN.size
@@ -138,7 +138,7 @@ class GuestBus(Bus):
             self._spans, self._pieces = [], []
 
     def ask(self) -> bytes:
-        """Do everything that was posted; what it gave. Raises DeviceGone."""
+        """Do everything that was posted; returns the results. Raises DeviceGone."""
         self._gather()
         batch, self._held, self._held_bytes = b"".join(self._held), [], 0
         try:
@@ -170,13 +170,13 @@ class GuestBus(Bus):
         self.post(_BAR_WRITE, width, bar << 32 | offset, value)
 
     def bar_steps(self, steps: Sequence[Step]) -> list[int]:
-        """See Bus: one question."""
+        """See Bus: one request."""
         for bar, offset, width, value in steps:
             self.post(_BAR_READ if value is None else _BAR_WRITE, width, bar << 32 | offset, value or 0)
         return [int(word) for (word,) in _REGISTER.iter_unpack(self.ask())]
 
     def in_turn(self, turns: Turns, doorbell: Step, timeout: float) -> None:
-        """See Bus: one question."""
+        """See Bus: one request."""
         heads = turns.heads
         fields = guest_side.TURNS.pack(
             turns.ring,

@@ -1,14 +1,14 @@
-"""Runs inside a guest, as root: a PCI function taken from the kernel, driven from user space, given back fit for use.
+"""Runs inside a guest, as root: a PCI function taken from the kernel, driven from user space, and returned usable.
 
-One file, standard library only, for Python 3.8 and later; types are for the checker alone. It reads lines from
-standard input: first the mount tag of the device in base64, then each line base64 of operations one after the other; it
-does them in their order and answers with a line of their results. Long lines are packed by zlib and begin with `*`; an
-answer that begins with `!` is an error, one with `?` says that an operation waited in vain and that those after it were
-not done. `guest_pci` is the other end.
+One file, standard library only, for Python 3.8 and later; types are for the checker alone. It reads lines from standard
+input: first the mount tag of the device in base64, then lines of operations in base64. It does them in order and
+answers each line with a line of results. Long lines are compressed by zlib and begin with `*`. An answer that begins
+with `!` is an error; `?` means that an operation timed out and those after it were not done. `guest_pci` is the other
+end.
 
-Linux's rules that it keeps: bus mastering is switched on after the driver has let go, which switches it off; on giving
-back INTx is allowed again and the function disabled, because a driver that binds to an enabled function waits for an
-interrupt for ever.
+Linux's rules that it keeps: bus mastering is enabled after the driver is unbound, which disables it. Before the
+function is returned, INTx is enabled again and the function disabled, because a driver that binds to an enabled
+function waits for an interrupt forever.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def put(path: str, text: str) -> None:
 
 
 def huge_pages() -> int:
-    """How many the kernel has reserved."""
+    """The number of huge pages that the kernel has reserved."""
     with open(RESERVED) as f:
         return int(f.read())
 
@@ -70,7 +70,7 @@ def find(tag: bytes) -> str:
 
 
 class Memory:
-    """Huge pages that lie together in physical memory, which do not move."""
+    """Huge pages that are adjacent in physical memory and do not move."""
 
     def __init__(self) -> None:
         self.before = huge_pages()
@@ -88,7 +88,7 @@ class Memory:
                 physical.append((struct.unpack("<Q", f.read(8))[0] & (1 << 55) - 1) * 4096)
         best = (0, 0, 1)
         for begin in range(count):
-            for step in (1, -1):  # the kernel hands pages out downwards, too
+            for step in (1, -1):  # the kernel may allocate pages downwards
                 length = 1
                 while begin + length < count and physical[begin + length] == physical[begin] + step * length * HUGE:
                     length += 1
@@ -129,7 +129,7 @@ class Memory:
                     done += now
 
     def gather(self, spans: Iterable[Sequence[int]]) -> bytes:
-        """What stands at the (address, length) in `spans`."""
+        """The bytes at the (address, length) in `spans`."""
         found: list[memoryview] = []
         view, places, base, size = self.view, self.places, self.base, self.size
         for address, length in spans:
@@ -154,7 +154,7 @@ class Memory:
 
 
 class Late(Exception):
-    """What was waited for did not come in its time."""
+    """An expected change did not come in time."""
 
 
 class Function:
@@ -179,7 +179,7 @@ class Function:
         os.pwrite(self.config, struct.pack(CODES[width], value), offset)
 
     def bar(self, number: int) -> tuple[int, mmap.mmap | None]:
-        """What a region is reached by: a descriptor (I/O), or a map (memory) and no descriptor, -1."""
+        """How to access a region: a descriptor (I/O), or a map (memory) with the descriptor -1."""
         if number not in self.bars:
             start, end, flags = self.resources[number]
             handle = os.open(self.path + f"/resource{number}", os.O_RDWR | os.O_SYNC)
@@ -204,7 +204,7 @@ class Function:
             TYPES[width].from_buffer(mapped, offset).value = value
 
     def give_back(self) -> None:
-        """The kernel's driver has it again. The device was reset by our caller."""
+        """Return it to the kernel's driver. The caller has reset the device."""
         self.config_write(COMMAND, 2, self.config_read(COMMAND, 2) & ~(INTX_OFF | 4))
         os.close(self.config)
         put(self.path + "/enable", "0")
@@ -214,7 +214,7 @@ class Function:
 def wait(memory: Memory, address: int, old: int, steps: int, seconds: float) -> int:
     """The word at `address` when it is not `old`, -1 when the time is over.
 
-    It counts: up to `steps` steps of it are waited for while they come quickly.
+    The word is a counter: up to `steps` of its steps are awaited while they come quickly.
     """
     word = memory.word(address)
     deadline = time.monotonic() + seconds
@@ -236,7 +236,7 @@ def wait(memory: Memory, address: int, old: int, steps: int, seconds: float) -> 
 
 
 def in_turn(function: Function, memory: Memory, fields: Sequence[int], heads: Sequence[int]) -> None:
-    """Make one chain after the other available, each when the one before was used. Raises Late."""
+    """Make one chain after the other available, each after the previous one was used. Raises Late."""
     ring, index_at, used_at, published, seen, size, _, milliseconds, place, value = fields
     index, used = memory.word(index_at), memory.word(used_at)
     entries = [memory.word(ring + 2 * at) for at in range(size)]
@@ -266,7 +266,7 @@ def in_turn(function: Function, memory: Memory, fields: Sequence[int], heads: Se
 
 
 def perform(batch: bytes, function: Function, memory: Memory) -> bytes:
-    """Do all of a batch; the results, one after the other."""
+    """Do a whole batch; returns the concatenated results."""
     said: list[bytes] = []
     at = 0
     unpack, head = OPERATION.unpack_from, OPERATION.size
@@ -310,7 +310,7 @@ def packed(data: bytes) -> bytes:
 
 
 def unpacked(line: bytes) -> bytes:
-    """What `packed` was given."""
+    """The inverse of `packed`."""
     return zlib.decompress(base64.b64decode(line[1:])) if line[:1] == b"*" else base64.b64decode(line)
 
 

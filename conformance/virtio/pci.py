@@ -22,7 +22,7 @@ _COMMON, _NOTIFY, _ISR, _DEVICE = 1, 2, 3, 4
 
 
 class _Region(NamedTuple):
-    """A virtio structure: where it stands (4.1.4)."""
+    """The location of a virtio structure (4.1.4)."""
 
     bar: int
     offset: int
@@ -32,7 +32,7 @@ class _Region(NamedTuple):
 
 
 def _structures(bus: Bus) -> dict[int, _Region]:
-    """The virtio structures of a function by type, the first of each: that is the one to prefer (4.1.4)."""
+    """The virtio structures of a function by type, the first of each, which is the preferred one (4.1.4)."""
     found: dict[int, _Region] = {}
     if not bus.config_read(_STATUS_REGISTER, 2) & _CAPABILITIES_PRESENT:
         return found
@@ -56,7 +56,7 @@ class ModernDevice(Device):
     has_status = True
 
     def __init__(self, bus: Bus, *, shows_reset: bool = True) -> None:
-        """Raises InfrastructureError when the function has no modern interface."""
+        """Raises InfrastructureError if the function has no modern interface."""
         self.bus, self.memory, self.name = bus, bus.memory, f"{bus.name} modern"
         self.shows_reset = shows_reset
         found = _structures(bus)
@@ -148,7 +148,7 @@ class LegacyDevice(Device):
     shows_reset = False
 
     def __init__(self, bus: Bus) -> None:
-        """Raises InfrastructureError when the function has no legacy interface."""
+        """Raises InfrastructureError if the function has no legacy interface."""
         self.bus, self.memory, self.name = bus, bus.memory, f"{bus.name} legacy"
         if not bus.config_read(0x10, 4) & 1:
             raise InfrastructureError(f"{bus.name} has no legacy virtio interface", "try it with the modern one")
@@ -204,8 +204,9 @@ class LegacyDevice(Device):
 
 
 def _reset(device: ModernDevice | LegacyDevice, status: Step, interrupt: Step) -> None:
-    """Write 0 to the status, wait until it reads 0, and read the interrupt status, which clears it: one question
-    where the device is as quick as most are."""
+    """Write 0 to the status, wait until it reads 0, and read the interrupt status, which clears it: one request if the
+    device is quick, as most are.
+    """
     device.set_status(0)
     if not happens(lambda: device.bus.bar_steps([status, interrupt])[0] == 0, _RESET_LIMIT, 0.001):
         raise DeviceGone(f"{_RESET_LIMIT:.0f} s after a reset the status does not read 0")

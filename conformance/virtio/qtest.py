@@ -1,7 +1,7 @@
 """The transport over QEMU's qtest socket: a PCI function and guest memory of a machine whose processor never runs.
 
-Writes are gathered and go out with the next read in one piece: qtest does one command after the other, so order is
-kept and a request costs two steps instead of twenty.
+Writes are collected and sent with the next read at once: qtest runs commands in order, and a request costs two steps
+instead of twenty.
 
 Source: QEMU's softmmu/qtest.c (the comment "QTest Protocol"), hw/i386/pc (pc: PCI host bridge at 0xcf8).
 """
@@ -119,14 +119,14 @@ class QtestBus(Bus):
     # ---- commands
 
     def post(self, command: str) -> None:
-        """Do this before the next question."""
+        """Do this before the next request."""
         self._held.append(command)
         self._held_bytes += len(command)
         if self._held_bytes > _HELD_MOST:
             self.ask([])
 
     def ask(self, commands: list[str]) -> list[str]:
-        """What is said to each of these, after everything that was held back. Raises DeviceGone."""
+        """The answers to these commands, after everything that was delayed. Raises DeviceGone."""
         batch, self._held, self._held_bytes = [*self._held, *commands], [], 0
         if not batch:
             return []

@@ -1,7 +1,7 @@
 """Drivers for virtqueues, split and packed, on any `Device`.
 
-What a sound driver does is `add`, `publish`, `kick`, `collect`; what only a broken one does is made of the same
-parts by the ring cases, with the addresses that each queue shows.  Source: virtio 1.3, 2.7 (split), 2.8 (packed).
+A correct driver uses `add`, `publish`, `kick`, `collect`; ring cases build what only a broken driver does from the same
+parts, with the addresses that each queue exposes.  Source: virtio 1.3, 2.7 (split), 2.8 (packed).
 """
 
 from __future__ import annotations
@@ -69,20 +69,20 @@ class Queue(Protocol):
         """Notify the device."""
 
     def collect(self, timeout: float) -> list[Used]:
-        """Wait until something is used; all that is. Raises RingTimeout, BadUsed."""
+        """Wait until something is used; returns all used elements. Raises RingTimeout, BadUsed."""
 
     def collect_and_read(self, timeout: float, spans: Sequence[tuple[int, int]]) -> tuple[list[Used], list[bytes]]:
         """As `collect`, with the content of `spans` at that moment, in as few steps as the transport allows."""
 
     def peek(self) -> list[Used]:
-        """What is used by now, maybe nothing. Raises BadUsed."""
+        """The elements used by now, maybe none. Raises BadUsed."""
 
     def room(self) -> int:
         """How many descriptors are free."""
 
 
 def _indirect(chain: Sequence[Segment]) -> bytes:
-    """An indirect table: 2.7.5.3; a packed one has an unused id in place of `next`."""
+    """An indirect table: 2.7.5.3; a packed one has an unused id instead of `next`."""
     last = len(chain) - 1
     return b"".join(
         DESCRIPTOR.pack(
@@ -148,7 +148,7 @@ class SplitQueue(Queue):
         self._waiting.append(head)
 
     def adopt(self, head: int) -> None:
-        """Expect `head`, whose descriptors a case wrote itself, to be used; nothing becomes free with it."""
+        """Expect `head`, whose descriptors a case wrote itself, to be used; that frees no descriptors."""
         self._chains.setdefault(head, [])
 
     def set_index(self, value: int) -> None:
@@ -188,7 +188,7 @@ class SplitQueue(Queue):
         return head
 
     def _forget(self) -> None:
-        """Descriptors that are kept are free."""
+        """Free the kept descriptors."""
         for chains in self._kept.values():
             for taken in chains:
                 self._free.extend(taken)
@@ -227,8 +227,9 @@ class SplitQueue(Queue):
         self.set_index(self.published)
 
     def publish_in_turn(self, timeout: float) -> None:
-        """In place of `publish` and `kick`, with nothing in flight: each chain that was added is made available when
-        the one before was used, at most `timeout` seconds for each. Raises RingTimeout."""
+        """Instead of `publish` and `kick`, with nothing in flight: each added chain is made available after the
+        previous one was used, at most `timeout` seconds for each. Raises RingTimeout.
+        """
         heads, self._waiting = self._waiting, []
         rings, published = self.rings, self.published
         self.published = (published + len(heads)) & 0xFFFF
@@ -262,7 +263,7 @@ class SplitQueue(Queue):
         return self._take(now, data[: len(elements)]), data[len(elements) :]
 
     def _elements(self, count: int) -> list[tuple[int, int]]:
-        """Where the next `count` elements of the used ring stand."""
+        """The locations of the next `count` elements of the used ring."""
         at, ring, width = self.seen % self.size, self.rings.device + USED_RING, USED_ELEMENT.size
         first = min(count, self.size - at)
         spans = [(ring + width * at, width * first)]
@@ -271,7 +272,7 @@ class SplitQueue(Queue):
         return spans
 
     def _take(self, now: int, read: list[bytes] | None = None) -> list[Used]:
-        """What was used up to used.idx `now`; `read`: the used ring as far as chains are in flight."""
+        """The elements used up to used.idx `now`; `read`: the used ring as far as chains are in flight."""
         count = (now - self.seen) & 0xFFFF
         if count > self.size:
             raise BadUsed(f"used.idx went from {self.seen} to {now}, by more than the queue's size {self.size}")
@@ -286,7 +287,7 @@ class SplitQueue(Queue):
         return found
 
     def release(self, head: int) -> None:
-        """Take a chain's descriptors back. Raises BadUsed when it is none in flight."""
+        """Free a chain's descriptors. Raises BadUsed if it is not in flight."""
         taken = self._chains.pop(head, None)
         if taken is None:
             raise BadUsed(f"the device has used chain {head}, which was not in flight")

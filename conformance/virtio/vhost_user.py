@@ -1,8 +1,8 @@
-"""The transport over vhost-user: the suite is the front end, with guest memory of its own, and drives any back end.
+"""The transport over vhost-user: the suite is the front end, with its own guest memory, and drives any back end.
 
 Registers that vhost-user does not carry are kept here: without the protocol feature STATUS the status field is the
-front end's own, as QEMU and User-Mode Linux have it; then a back end says that it is broken through the error
-descriptor of its queue.
+front end's own, as in QEMU and User-Mode Linux; a back end then reports that it is broken through the error descriptor
+of its queue.
 
 Source: QEMU's docs/interop/vhost-user.rst.
 """
@@ -67,7 +67,7 @@ class SharedMemory(Memory):
         return [vu.MemoryRegion(0, _PART, _USER, 0), vu.MemoryRegion(_PART + _GAP, _PART, _USER + 4 * _PART, _PART)]
 
     def user(self, address: int) -> int:
-        """The front end's address of a guest address, even of one that there is not."""
+        """The front end's address of a guest address, even if there is no memory."""
         return _USER + address if address < _PART else _USER + 4 * _PART + address - _PART - _GAP
 
     def write(self, address: int, data: Buffer) -> None:
@@ -106,7 +106,7 @@ class SharedMemory(Memory):
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
-            # A device that does not notify, where it need not, is looked at now and then all the same.
+            # A device that need not notify is polled now and then.
             if select.select([self.call], [], [], max(0.0, min(left, 0.05)))[0]:
                 self.hear()
             if (seen := words[at]) != old:
@@ -128,9 +128,9 @@ class VhostUserDevice(Device):
     shows_reset = True  # by its status, by the queue's error descriptor, or by hanging up
 
     def __init__(self, path: str, answer: float = _ANSWER, *, inband: bool = False, legacy: bool = False) -> None:
-        """Connect and agree on protocol features; `answer`: seconds that a reply may take; `inband`: notifications
-        are messages instead of eventfds, where the back end offers that; `legacy`: as for a driver from before
-        virtio 1.0, which knows 32 feature bits and no FEATURES_OK.
+        """Connect and negotiate protocol features; `answer`: seconds that a reply may take; `inband`: notifications are
+        messages instead of eventfds, if the back end offers that; `legacy`: like a driver from before virtio 1.0, which
+        knows 32 feature bits and no FEATURES_OK.
 
         Raises OSError, DeviceGone."""
         self.name = f"vhost-user:{path}"
@@ -192,7 +192,7 @@ class VhostUserDevice(Device):
             self.memory.rung = True
 
     def _hear_channel(self) -> None:
-        """Take in the back end's own requests. Raises DeviceGone for what is none."""
+        """Read the back end's own requests. Raises DeviceGone for anything else."""
         assert self._channel is not None
         try:
             while data := self._channel.recv(1 << 16):
@@ -226,7 +226,7 @@ class VhostUserDevice(Device):
         return bool(self._protocol & feature.mask)
 
     def _tell(self, request: vu.Request, body: bytes = b"", descriptors: Sequence[int] = ()) -> None:
-        """Send; with REPLY_ACK wait until it is done. Raises DeviceGone when it was refused or the back end is gone."""
+        """Send; with REPLY_ACK wait until it is done. Raises DeviceGone if it was refused or the back end is gone."""
         ask = self._has(vu.ProtocolFeature.REPLY_ACK)
         self._send(request, body, descriptors, vu.NEED_REPLY if ask else 0)
         if ask:
@@ -286,7 +286,7 @@ class VhostUserDevice(Device):
     # ---- Device
 
     def reset(self) -> None:
-        """See Device: the queue is stopped, and the device reset; where it has no such message, by a new connection."""
+        """See Device: the queue is stopped, and the device reset; without such a message, by a new connection."""
         if not self._started and not self._status:
             self.notified()
             return
@@ -334,7 +334,7 @@ class VhostUserDevice(Device):
         return seen & 0xFFFF_FFFF if self.legacy else seen
 
     def accept(self, features: int) -> None:
-        """See Device: sent with FEATURES_OK, where the driver has it."""
+        """See Device: sent with FEATURES_OK, if the driver has it."""
         self._features = features
         if self.legacy:
             with contextlib.suppress(Refused):  # the legacy interface cannot report a refusal
@@ -363,7 +363,9 @@ class VhostUserDevice(Device):
         return _QUEUE_MAX if queue == 0 else 0
 
     def stop_queue(self, queue: int) -> int:
-        """Stop a queue, as for a migration; the position that it has to go on from (vhost-user, GET_VRING_BASE)."""
+        """Stop a queue, as for a migration; returns the position from which it must resume (vhost-user,
+        GET_VRING_BASE).
+        """
         state = vu.VRING_STATE.pack(vu.VringState(queue, 0))
         return vu.VRING_STATE.unpack(self._ask(vu.Request.GET_VRING_BASE, state)).num
 
@@ -402,7 +404,7 @@ class VhostUserDevice(Device):
             try:
                 self._tell(request, body, descriptors)
             except Refused:
-                # A back end may refuse addresses at once; that is its way of saying that the queue is broken.
+                # A back end may refuse addresses at once, to report that the queue is broken.
                 os.eventfd_write(self._error, 1)
 
     def kick(self, queue: int) -> None:

@@ -4,7 +4,7 @@ Epic, feature and story are layer, family and case. `fail` and `fixed` are faile
 `varies`, `unsupported` and `undrivable` are skipped. File names follow from the run and the case, so that
 deriving the reports again replaces what was there.
 
-The files are what this format costs: comparisons and messages are steps of the case's own file, not attachments.
+Each file costs time, so comparisons and messages are steps in the case's own file, not attachments.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CATEGORIES: list[dict[str, Any]] = [
 
 
 def write_allure(record: Record, directory: Path) -> None:
-    """Write the allure-results of a record; those of other runs in the directory stay."""
+    """Write the allure-results of a record; results of other runs in the directory stay."""
     directory.mkdir(parents=True, exist_ok=True)
     place = str(directory)
     seen = overview(record)
@@ -72,18 +72,18 @@ def write_allure(record: Record, directory: Path) -> None:
 
 
 def _name_of(test: dict[str, Any]) -> str:
-    """Not a random number, as Allure's own writer has it: reports that are derived again replace the first ones."""
+    """A stable name, unlike the random one of Allure's own writer: reports that are written again replace the first."""
     return f"{test['uuid']}-result.json"
 
 
 def _write(path: str, text: str) -> None:
-    # neither Path.write_text nor a buffer: for twenty thousand small files what they do besides counts
+    # neither Path.write_text nor a buffer: for twenty thousand small files their overhead counts
     with open(path, "wb", buffering=0) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _run_itself(seen: Overview) -> dict[str, Any]:
-    """A broken test that stands for the run: what is wrong with it and no case shows."""
+    """A broken test that stands for the run: problems that no case shows."""
     e = seen.record.environment
     at = round((e.ended or e.started).timestamp() * 1000)
     return {
@@ -168,7 +168,7 @@ def _labels(**labels: str) -> list[dict[str, str]]:
 
 
 def _times(result: CaseResult, seen: Overview, clock: dict[str, int]) -> tuple[int, int]:
-    """Milliseconds. Where the record does not say when a case ended, it followed the worker's one before."""
+    """Start and end in milliseconds. Without a recorded end a case is placed after the worker's previous one."""
     took = round(result.seconds * 1000)
     if result.ended is not None:
         stop = round(result.ended.timestamp() * 1000)
@@ -179,7 +179,7 @@ def _times(result: CaseResult, seen: Overview, clock: dict[str, int]) -> tuple[i
 
 
 def _step(name: str, start: float, stop: float, values: dict[str, str], **more: Any) -> dict[str, Any]:
-    # A call that fails as its case demands is not a failed step: the case alone is judged.
+    # A call that fails as its case demands is not a failed step: only the case is judged.
     return {
         "name": name,
         "status": "passed",
@@ -202,7 +202,7 @@ def _steps(calls: list[Call], start: int) -> Iterator[dict[str, Any]]:
 
 
 def _evidence(result: CaseResult, at: int) -> Iterator[dict[str, Any]]:
-    """What was compared and what crossed, below a step each."""
+    """Comparisons and messages, below one step each."""
     if result.comparisons:
         wrong = sum(not c.ok for c in result.comparisons)
         name = f"comparisons inside/outside ({len(result.comparisons)}, {wrong} differ)"
@@ -216,7 +216,7 @@ def _evidence(result: CaseResult, at: int) -> Iterator[dict[str, Any]]:
 
 
 def _compared(c: Comparison[str], at: int) -> dict[str, Any]:
-    """What differs first, then what is tolerated and why, then what is equal."""
+    """Differences first, then tolerated differences with their reasons, then equal fields."""
     differs, tolerated, equal = {}, {}, []
     for f in c.fields:
         both = f"inside {f.inside}, outside {f.outside} ({f.rule})"

@@ -1,4 +1,4 @@
-"""CTRF, the Common Test Report Format (ctrf.io), JSON: what its viewers and bots of several CI systems read.
+"""CTRF, the Common Test Report Format (ctrf.io), JSON, for its viewers and for bots of several CI systems.
 
 `known`, `varies`, `unsupported` and `undrivable` are skipped; `error` is other; an unstable case is failed and flaky.
 """

@@ -1,8 +1,8 @@
 """JUnit XML from a record, for CI systems.
 
-A suite per layer and family, and one for the run itself where something is to be said that no case shows. `fail` and
-`fixed` are failures, `error` is an error; `known`, `varies`, `unsupported` and `undrivable` are skipped: a message
-says which, and why.
+A suite per layer and family, and one for the run itself if there are problems that no case shows. `fail` and `fixed`
+are failures, `error` is an error; `known`, `varies`, `unsupported` and `undrivable` are skipped: a message says which,
+and why.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def write_junit(record: Record, path: Path) -> None:
 
 
 def _properties(record: Record) -> dict[str, str]:
-    """What each suite says of the run."""
+    """The run's properties in each suite."""
     e = record.environment
     device = e.programs.get("device")
     found = {
@@ -91,7 +91,7 @@ def _differences(comparison: Comparison[str]) -> list[str]:
 
 
 def _run_itself(seen: Overview) -> TestSuite:
-    """A test case that stands for the run: what is to be said of it and no case shows."""
+    """A test case that stands for the run: problems that no case shows."""
     suite = TestSuite("run")
     case = TestCase("the run itself", "run", 0)
     if seen.doubts_of_run:
@@ -103,7 +103,7 @@ def _run_itself(seen: Overview) -> TestSuite:
 
 
 def _case(result: CaseResult) -> TestCase:
-    """Its name is the same in every run: with the mount, whether or not others ran."""
+    """Its name is the same in every run: it includes the mount even if no other ran."""
     name = f"{result.id} {result.title}" + (f" [{result.mount}]" if result.mount else "")
     case = TestCase(_xml(name), _xml(f"{result.layer}.{result.family}"), round(result.seconds, 3))
     stand = standing(result)
@@ -122,7 +122,7 @@ def _case(result: CaseResult) -> TestCase:
 
 
 def _said(result: CaseResult) -> list[str]:
-    """What a viewer may look for: the schema has no properties of a test case."""
+    """What a viewer may search for, as text: the schema has no properties for a test case."""
     said = {
         "verdict": result.verdict,
         "severity": result.severity,

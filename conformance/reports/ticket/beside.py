@@ -1,4 +1,4 @@
-"""INSIDE AND OUTSIDE: one `stat` and one `df` of the run beside each other, as people type them by hand."""
+"""INSIDE AND OUTSIDE: one `stat` and one `df` of the run side by side, as people type them by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Look = tuple[CaseResult, Comparison[str]]
 
 
 def beside(seen: Overview) -> list[Section]:
-    """One look at a file and one at the file system; none where nothing was compared."""
+    """One comparison of a file and one of the file system; none if nothing was compared."""
     found: dict[str, Look] = {}
     looks = 0
     for result in seen.record.results:
@@ -62,9 +62,9 @@ def _better(look: Look, than: Look | None) -> bool:
 
 
 def _worth(look: Look) -> tuple[bool, ...]:
-    """An unexplained difference says most; then a regular file with a birth time, in a case that passed.
+    """Sort key: an unexplained difference is worth most; then a regular file with a birth time, in a case that passed.
 
-    Of looks at the file system the plain one is shown, on the share itself.
+    Of comparisons of the file system the plain one of the share itself is shown.
     """
     result, comparison = look
     fields = {_plain(field.name): field for field in comparison.fields}
@@ -133,7 +133,7 @@ def _row(label: str, inside: str, outside: str, mark: str) -> str:
 
 
 def _mark(field: FieldComparison[str]) -> str:
-    """DIFFERS, or a mark that says why a difference is none."""
+    """DIFFERS, or a mark that says why a difference is tolerated."""
     if field.tolerated is None:
         return "" if field.equal else "DIFFERS"
     return {"identity": "(**)", "informational": "(*)"}.get(field.rule, "(***)")

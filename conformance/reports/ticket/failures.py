@@ -1,4 +1,4 @@
-"""The unexpected, and what is neither pass nor fail."""
+"""Unexpected results, and errors, which are neither pass nor fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FINDINGS = 5
 def unexpected(seen: Overview, judged: dict[tuple[str, str], str]) -> Section:
     """Undeclared failures, then declared ones that pass.
 
-    `judged` says of a case what a baseline says of it; empty where there is none.
+    `judged` is what a baseline says about a case; empty if there is none.
     """
     lines: list[str] = []
     for (name, ids, text), results in _alike(seen["fail"]).items():
@@ -74,7 +74,7 @@ def errors(seen: Overview) -> Section:
 
 
 def one_case(seen: Overview) -> CaseResult | None:
-    """The case that a reader would want to run alone: the gravest unexpected one, else the gravest known one."""
+    """The case that a reader would run alone: the gravest unexpected one, else the gravest known one."""
     for results in (seen["fail"], seen["fixed"], seen["unstable"], seen["known"]):
         if results:
             return min(results, key=lambda result: weight([result]))
@@ -82,5 +82,5 @@ def one_case(seen: Overview) -> CaseResult | None:
 
 
 def _in_line(text: str) -> str:
-    """A finding's text, which may have the calls of a sequence below each other."""
+    """A finding's text on one line; it may list the calls of a sequence on several."""
     return " ".join(text.split())

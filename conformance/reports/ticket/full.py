@@ -1,4 +1,4 @@
-"""What only `--full` has: the table of families, differences let pass, and how every machine was started."""
+"""The sections of `--full`: the table of families, tolerated differences, and how every machine was started."""
 
 from __future__ import annotations
 

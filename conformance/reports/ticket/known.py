@@ -1,7 +1,7 @@
-"""KNOWN FAILURES: what the profiles declare and the run met, by owner, the gravest first.
+"""KNOWN FAILURES: failures that the profiles declare and the run has met, by owner, the gravest first.
 
-Entries of one report are one defect and stand together. A defect has a reason of its own as far as there is room: the
-gravest have two lines, then one, and of the rest the cases are named.
+Entries with the same report are one defect. The gravest defects get a reason of two lines, the next one line, and of
+the rest only the cases are named.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _INDENT, _CASES = 13, 5
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """The entries of one report, or of one reason where there is no report, with the cases that met them."""
+    """The entries of one report, or of one reason if there is no report, with the cases that met them."""
 
     owner: str
     entries: list[tuple[KnownFailure, list[CaseResult]]]
@@ -32,7 +32,7 @@ class Defect:
 
 
 def defects(seen: Overview) -> list[Defect]:
-    """All that were met, the gravest first; of equally grave ones those of the device first."""
+    """All defects that were met, the gravest first; among equals those of the device first."""
     grouped: dict[tuple[str, str], list[tuple[KnownFailure, list[CaseResult]]]] = {}
     for entry, results in seen.known_reasons():
         report = entry.link if _REPORT.search(entry.link) else f"reason: {entry.reason}"
@@ -48,7 +48,7 @@ def defects(seen: Overview) -> list[Defect]:
 def placed(
     found: Sequence[Defect], before: Sequence[Section], after: Sequence[Section], most: int, least: int
 ) -> str | None:
-    """The whole text in `most` lines, with as many reasons as fit; None where these are fewer than `least`."""
+    """The whole text in `most` lines, with as many reasons as fit; None if fewer than `least` fit."""
 
     def tried(reasons: int, detailed: int) -> str | None:
         made = fitted([*before, *known(found, reasons, detailed), *after], None)
@@ -62,7 +62,7 @@ def placed(
 
 
 def known(found: Sequence[Defect], reasons: int, detailed: int) -> list[Section]:
-    """A section for each owner: so many defects with reasons, so many of these in detail, of the rest the cases."""
+    """A section for each owner: so many defects with reasons, so many of these in detail, the rest by their cases."""
     sections: list[Section] = []
     level = {id(one): (number < reasons) + (number < detailed) for number, one in enumerate(found)}
     for owner in in_order(one.owner for one in found):
@@ -94,7 +94,7 @@ def _section(owner: str, mine: Sequence[Defect], lines: list[str], *, tight: boo
 
 
 def _lines(one: Defect, *, detailed: bool) -> Iterator[str]:
-    """The reason with the first cases; below it what else the report is about, or in detail more cases and the link."""
+    """The reason with the first cases; below it the report's other subjects, or in detail more cases and the link."""
     entry, others = one.entries[0][0], len(one.entries) - 1
     start, ids = _start(one.results), [result.case_id for _, results in one.entries for result in results]
     link, room = entry.link.removeprefix("https://"), WIDTH - _INDENT
@@ -114,7 +114,7 @@ def _lines(one: Defect, *, detailed: bool) -> Iterator[str]:
 
 
 def _also(results: Sequence[CaseResult]) -> Iterator[str]:
-    """The cases whose reasons find no room, by severity."""
+    """The cases whose reasons do not fit, by severity."""
     said = []
     for severity in GRAVITY:
         if rest := [result.case_id for result in results if result.severity == severity]:

@@ -20,7 +20,7 @@ _PUNCTUATION = str.maketrans({"\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{RIGHT 
 
 @dataclass(slots=True)
 class Section:
-    """A heading with lines below it. Where there is no room for all, it keeps at least `least` of them."""
+    """A heading with lines below it. If not all fit, it keeps at least `least` of them."""
 
     heading: str
     lines: list[str] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Section:
     """It follows the section before it without an empty line."""
 
     def shown(self, room: int) -> list[str]:
-        """The section in so many lines, the heading among them; empty where nothing stands below it."""
+        """The section in so many lines, including the heading; empty if it has no content."""
         if not self.lines:
             return []
         lines = self.lines
@@ -42,7 +42,7 @@ class Section:
 def fitted(sections: Sequence[Section], most: int | None = LINES) -> str:
     """All sections with an empty line between them, in at most `most` lines.
 
-    What is too long is cut from the section that has most to give, the last of these first.
+    Excess lines are cut from the section that can spare most, the last of these first.
     """
     rooms = [max(len(section.lines), 1) for section in sections]
 
@@ -86,12 +86,12 @@ def wrapped(words: str, first: str = "", rest: str | None = None) -> list[str]:
 
 
 def labelled(label: str, words: str) -> list[str]:
-    """`  build    QEMU 7.2.22`; nothing where there is nothing to say."""
+    """` build QEMU 7.2.22`; nothing for an empty value."""
     return wrapped(words, f"  {label:<{_LABEL}}", " " * (_LABEL + 2)) if words.strip(" .,;") else []
 
 
 def sentence(parts: Iterable[str], gap: str = ", ") -> str:
-    """Those of the parts that say something, joined."""
+    """The non-empty parts, joined."""
     return gap.join(part for part in parts if part)
 
 
@@ -115,7 +115,7 @@ def named(ids: Iterable[str], most: int = 8) -> str:
 def first_sentence(text: str, most: int) -> str:
     """The beginning of a text up to the end of its first sentence.
 
-    Where that is too long, up to the end of a clause that fills most of the room, else cut between words.
+    If that is too long, up to the end of a clause that fills most of the space, else cut between words.
     """
     text = " ".join(text.split())
     found = re.match(r"(.+?[^.A-Z])\.(?: |$)", text)

@@ -58,7 +58,7 @@ def severities(results: Iterable[CaseResult]) -> str:
 
 
 def scope(seen: Overview) -> Section:
-    """What ran, what did not, on which mounts, and how closely it was looked."""
+    """What ran, what did not, on which mounts, and how much was compared."""
     results = seen.record.results
     layers = Counter(result.layer for result in results)
     families = len({(result.layer, result.family) for result in results})
@@ -148,7 +148,7 @@ def _crossed(seen: Overview, *, mounted: bool) -> Counter[str]:
 
 
 def unsupported(seen: Overview, *, whole: bool) -> Section:
-    """Operations that this implementation does not support, by message; then declared lacks."""
+    """Operations that this implementation does not support, by message; then declared unsupported features."""
     refused: Counter[str] = Counter()
     answered: Counter[str] = Counter()
     for result in seen.record.results:
@@ -178,7 +178,7 @@ def unsupported(seen: Overview, *, whole: bool) -> Section:
 
 
 def _declared(seen: Overview, *, whole: bool) -> Iterator[str]:
-    """Features that the profiles declare as unsupported: those of one reason together."""
+    """Features that the profiles declare as unsupported, grouped by reason."""
     grouped: dict[str, dict[str, list[CaseResult]]] = {}
     for declared, having in by_reason(seen["unsupported"]):
         feature, _, reason = declared.partition(": ")
@@ -191,7 +191,7 @@ def _declared(seen: Overview, *, whole: bool) -> Iterator[str]:
 
 
 def varying(seen: Overview, *, whole: bool) -> Section:
-    """Differences between implementations that no rule forbids: each, or where there are many their ids."""
+    """Differences between implementations that no rule forbids: each, or only the ids if there are many."""
     groups: dict[str, list[CaseResult]] = {}
     for result in seen["varies"]:
         groups.setdefault(result.case_id, []).append(result)
@@ -208,7 +208,7 @@ def varying(seen: Overview, *, whole: bool) -> Section:
 
 
 def undrivable(seen: Overview, *, whole: bool) -> Section:
-    """What this guest, transport or host cannot express: by reason, with the cases in the whole text."""
+    """What this guest, transport or host cannot express: by reason; the full text also names the cases."""
     lines: list[str] = []
     if not whole:
         groups = by_reason(seen["undrivable"])

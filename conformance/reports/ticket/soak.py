@@ -18,9 +18,9 @@ _MEASURED = 4
 
 
 def soak(run_dir: Path, target: str, *, whole: bool) -> Section:
-    """The block; `whole` has the reason of every question that is open. `target` is the run's, with its version.
+    """The section; `whole` includes the reason of every open question. `target` is the run's, with its version.
 
-    Raises UsageError where `run_dir` holds no report of a soak run."""
+    Raises UsageError if `run_dir` holds no report of a soak run."""
     path = run_dir / "report.json"
     try:
         data = json.loads(path.read_bytes())
@@ -108,7 +108,7 @@ def _together(names: list[str]) -> str:
 
 
 def _names(judgements: list[dict[str, Any]], machines: bool) -> list[str]:
-    """The names of judgements; of several machines each name once, with the number of machines."""
+    """The names of judgements; with several machines each name once, with the number of machines."""
     if not machines:
         return [str(j["name"]) for j in judgements]
     seen = Counter(str(j["name"]).partition(": ")[2] for j in judgements)

@@ -22,7 +22,7 @@ _PORT = re.compile(r":\d+(?=,|$)")
 
 
 def tested(seen: Overview, *, notes: bool = True) -> Section:
-    """The build, the change, the device, guest, host and suite; what the run noted besides."""
+    """The build, the change, the device, guest, host and suite; and other notes of the run."""
     e = seen.record.environment
     lines = labelled("target", sentence([f"{e.target}: {e.target_title}".removesuffix(": "), e.target_version]))
     for role, program in e.programs.items():
@@ -35,7 +35,7 @@ def tested(seen: Overview, *, notes: bool = True) -> Section:
     lines += labelled("export", _export(e))
     lines += labelled("suite", _suite(seen))
     lines += labelled("when", _when(seen))
-    least = len(lines) + 1  # notes give way first
+    least = len(lines) + 1  # notes are dropped first
     for note in e.notes if notes else ():
         lines += labelled("note", note[:_NOTE] + ("..." if len(note) > _NOTE else ""))
     if e.notes and not notes:
@@ -58,7 +58,7 @@ def _program(role: str, program: Program) -> Iterator[str]:
 
 
 def _device(e: Environment) -> str:
-    """The device's own words of the command line, each once."""
+    """The device's own arguments on the command line, each once."""
     argv = e.argv
     found = [
         f"{flag} {re.sub(r',?(path|id|addr)=(,,|[^,])*', '', words)}"
@@ -120,12 +120,12 @@ def _when(seen: Overview) -> str:
 
 
 def reproduce(seen: Overview, case: CaseResult | None) -> Section:
-    """The commands that give the same run, and that case alone."""
+    """The commands that repeat the run, and that case alone."""
     e = seen.record.environment
     lines = []
     if e.assay9_commit:
         lines.append(f"  git checkout {e.assay9_commit.removesuffix('-dirty')[:12]} && make setup")
-    # --results is a directory of the writer's own
+    # --results is a private directory of the writer
     words = _without(shlex.split(e.command), "--results") if _splits(e.command) else []
     if words:
         lines += command(words, 3)
@@ -158,7 +158,7 @@ def _without(words: list[str], *options: str) -> list[str]:
 
 
 def kept_at(seen: Overview, run_dir: Path | None) -> Section:
-    """The record by its hash, and what lies beside it."""
+    """The record by its hash, and the files beside it."""
     lines: list[str] = []
     if run_dir is None:
         return Section("", lines)

@@ -1,6 +1,6 @@
-"""`rti.txt`: verdict, what was tested, scope, what was seen, failures by owner, soak, how to see it again.
+"""`rti.txt`: verdict, what was tested, scope, what was seen, failures by owner, soak, how to reproduce it.
 
-Everything else is in the HTML page; `full` puts it here, too, and lifts the limit of lines.
+Everything else is in the HTML page; `full` includes it here, too, without a limit of lines.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ def text(
 ) -> str:
     """The text. `run_dir` names the place of the evidence; `soak` is the directory of a soak run to add.
 
-    With a `baseline` the first paragraph says how the run stands beside it. Raises UsageError where `soak` is not a
-    soak run.
+    With a `baseline` the first paragraph compares the run with it. Raises UsageError if `soak` is not a soak run.
     """
     seen = overview(record)
     found = known.defects(seen)
@@ -74,7 +73,7 @@ def _after(seen: Overview, run_dir: Path | None, soak: Path | None, *, whole: bo
 
 
 def write_text(record: Record, path: Path, *, soak: Path | None = None, baseline: Baseline | None = None) -> None:
-    """Write the text; the evidence is said to be where `path` is."""
+    """Write the text; it names the directory of `path` as the place of the evidence."""
     path.write_text(text(record, path.absolute().parent, soak=soak, baseline=baseline), encoding="ascii")
 
 

@@ -1,1 +1,1 @@
-"""Kind `attach`: a guest and a share that run already, on machines that are not the suite's."""
+"""Kind `attach`: an existing guest and share, on machines that the suite does not own."""

@@ -1,4 +1,4 @@
-"""What a user says of a guest and a share that run already: in a TOML, on the command line, or both."""
+"""The user's description of an existing guest and share: in a TOML, on the command line, or both."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Attachment:
 
 
 def outside_of(text: str) -> Outside:
-    """`PATH`, or `[USER@]HOST:PATH` as scp has it. Raises UsageError."""
+    """`PATH`, or `[USER@]HOST:PATH` as in scp. Raises UsageError."""
     if text.startswith("/"):
         return Outside(_absolute("--outside", text))
     found = _REMOTE.fullmatch(text)
@@ -84,7 +84,7 @@ def attachment(
     implementation: str = "",
     process: str = "",
 ) -> Attachment:
-    """What was said, checked. Raises UsageError for the first thing that is missing or wrong."""
+    """The description, checked. Raises UsageError for the first missing or wrong value."""
     if not guest:
         raise UsageError("--guest is missing: the guest to attach to, [USER@]HOST[:PORT], e.g. --guest root@192.0.2.7")
     if not outside:

@@ -1,8 +1,8 @@
-"""A guest and a share that run already, on machines that are not the suite's.
+"""An existing guest and share, on machines that the suite does not own.
 
-Rule of this module: it works in directories of its own, below the share, on the guest's native file system and on the
-host of the exported directory; it removes them at the end and touches nothing else. It starts, stops and resets no
-machine, sets no clock, and mounts the share again or unmounts it only where it may.
+Rule of this module: it works in its own directories, below the share, on the guest's native file system and on the host
+of the exported directory; it removes them at the end and touches nothing else. It starts, stops and resets no machine,
+sets no clock, and remounts or unmounts the share only where the user allows it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Side = Literal["guest", "outside"]
 
 
 def present_mount(attachment: Attachment) -> MountOptions:
-    """How the share is mounted and stays so: as it is, or as the suite mounts it once. Raises UsageError."""
+    """How the share stays mounted: as it is, or as the suite mounts it once. Raises UsageError."""
     if not attachment.mounted:
         return DEFAULT
     guest = reach(attachment.guest, attachment.ssh_config)
@@ -63,14 +63,14 @@ def present_mount(attachment: Attachment) -> MountOptions:
 
 
 def agent_of(host: Host) -> AgentLink:
-    """An agent on that machine, once it answers. Raises InfrastructureError."""
+    """Start an agent on that machine and wait until it answers. Raises InfrastructureError."""
     link = AgentLink(host.start_agent())
     link.calls_with(timeout=_FIRST).getpid()
     return link
 
 
 class AttachDeployment(ShareDeployment):
-    """One guest, the agent in it, and the agent at the exported directory. See Deployment for what is not described."""
+    """One guest, the agent in it, and the agent at the exported directory. Deployment describes the rest."""
 
     _no_host_mounts = "the machine is not the suite's"
     """Why cases cannot mount on the host of the directory."""
@@ -89,9 +89,9 @@ class AttachDeployment(ShareDeployment):
         cases: bool = True,
         workers: int = 1,
     ) -> None:
-        """`cases`: they will be run, and what the machines lack for them is said.
+        """`cases`: cases will run, so print which features the machines do not have for them.
 
-        `workers`: so many deployments of the run, each in a process of its own, have the one mount together.
+        `workers`: the number of deployments of the run, each in its own process, that share one mount.
         """
         super().__init__(target, progress)
         self._cases, self._several = cases, workers > 1
@@ -105,7 +105,7 @@ class AttachDeployment(ShareDeployment):
         self.outside_root = f"{attachment.outside.path}/{self.name}"
         self.control_root = f"{attachment.control}/{self.name}"
         self.kernel = ""
-        self.power = ByProcess(dict)  # a machine that is not the suite's is neither stopped nor cut off
+        self.power = ByProcess(dict)  # the suite does not own the machine, so it neither stops nor cuts it
         self._log = run_dir
         self._hosts: dict[Side, Host] = {}
         self._facts: dict[Side, Facts] = {}
@@ -116,7 +116,7 @@ class AttachDeployment(ShareDeployment):
     # ---- beginning
 
     def start(self) -> None:
-        """See Deployment. Raises UsageError where the share is not the directory that it is said to be."""
+        """See Deployment. Raises UsageError if the share is not the directory that the user named."""
         try:
             self._connect()
             clock = uptime(self._hosts["guest"])
@@ -134,7 +134,7 @@ class AttachDeployment(ShareDeployment):
             self.progress(line)
 
     def connected_to(self) -> list[str]:
-        """What guest and host can do, and what that costs in cases."""
+        """What guest and host can do, and how many cases cannot run."""
         reasons = {
             "guest-root": "the agent in the guest is not root",
             "host-root": "the agent outside is not root",
@@ -187,7 +187,7 @@ class AttachDeployment(ShareDeployment):
         self.outside.calls.chmod(self.outside_root, 0o755)
 
     def _mount_first(self) -> None:
-        """Find the mount that is there, or make the first one. Raises UsageError."""
+        """Find the existing mount, or make the first one. Raises UsageError."""
         if self.attached.mounted:
             line = mounted(self.inside, self.mount_point)
             if line is None:
@@ -220,7 +220,7 @@ class AttachDeployment(ShareDeployment):
         return line
 
     def _mount(self, options: MountOptions) -> str:
-        """Mount the tag so, unless it is; another worker of the run may have done it."""
+        """Mount the tag with these options unless it is mounted; another worker of the run may have done it."""
         if self._mounted != options or mounted(self.inside, self.mount_point) != self._line:
             with self._users.turn():
                 self._users.join()
@@ -235,7 +235,7 @@ class AttachDeployment(ShareDeployment):
         return self._line
 
     def _compare_tokens(self) -> None:
-        """Make sure that the share is the directory: a word written on each side is found on the other."""
+        """Make sure that the share is the directory: a token written on each side is found on the other."""
         words = {side: secrets.token_hex(16) for side in ("outside", "inside")}
         where = f"{self.attached.outside} of {self._facts['outside'].where}"
         share = f"the share at {self.mount_point} in {self._facts['guest'].where}"
@@ -283,7 +283,7 @@ class AttachDeployment(ShareDeployment):
         return int(next(line for line in lines if line.startswith("MemTotal:")).split()[1]) >> 10
 
     def _model(self) -> str:
-        """How the share keeps owners and modes: seen at a file that the guest gives to a stranger."""
+        """How the share keeps owners and modes, tried on a file whose owner the guest changes."""
         inside, outside = f"{self.inside_root}/.owner", f"{self.outside_root}/.owner"
         if not self._facts["guest"].root:
             return "none"
@@ -307,7 +307,7 @@ class AttachDeployment(ShareDeployment):
         return "mapped-xattr" if "user.virtfs.uid" in attributes else "none"
 
     def free_device(self, program: Path) -> GuestBus:
-        """Unmount the suite's own mount of the share, and have that program take its device from the guest's kernel.
+        """Unmount the suite's own mount of the share, so that the program can take its device from the guest's kernel.
 
         Raises InfrastructureError.
         """
@@ -316,10 +316,10 @@ class AttachDeployment(ShareDeployment):
         return GuestBus(self._hosts["guest"].start_program(program), self.attached.tag)
 
     def started_by(self) -> list[str]:
-        """The command that has started the machine; none where that is not the suite's."""
+        """The command that started the machine; none if the suite did not."""
         return []
 
-    # ---- what is said of it
+    # ---- its description
 
     def environment(self) -> dict[str, Any]:
         outside = self._facts["outside"]
@@ -350,7 +350,7 @@ class AttachDeployment(ShareDeployment):
         words = host.run(command).stdout.split()
         return {"device": int(words[0])} if words and words[0].isdigit() else {}
 
-    # ---- whether it still serves
+    # ---- its health
 
     def trouble(self) -> str | None:
         try:
@@ -360,7 +360,7 @@ class AttachDeployment(ShareDeployment):
         return None
 
     def _rebooted(self) -> str | None:
-        """That the guest has booted since the run began, or None."""
+        """A sentence if the guest has booted since the run began, else None."""
         with contextlib.suppress(InfrastructureError):
             if self._again("guest")[1].boot != self._facts["guest"].boot:
                 return "the guest rebooted"
@@ -390,7 +390,7 @@ class AttachDeployment(ShareDeployment):
             except InfrastructureError as error:
                 return GroundLost(error.message, "see its console")
             if found.boot != self._facts["guest"].boot:
-                return None  # `trouble` says so
+                return None  # `trouble` reports it
             return GroundLost(f"the connection to {where} was lost, and is back", "see the network between")
         try:
             self._write_ground(self.control, self.control_root)
@@ -401,10 +401,10 @@ class AttachDeployment(ShareDeployment):
             return None
         return None
 
-    # ---- coming back, and the end
+    # ---- recovery, and the end
 
     def _again(self, which: Side) -> tuple[Host, Facts]:
-        """The machine and what it says of itself, connected again where the connection was lost."""
+        """The machine and its facts, reconnected if the connection was lost."""
         destination = self.attached.guest if which == "guest" else self.attached.outside.host
         limit = time.monotonic() + _BACK
         while True:
@@ -420,7 +420,7 @@ class AttachDeployment(ShareDeployment):
                 time.sleep(_PAUSE)
 
     def recover(self) -> None:
-        """See Deployment: the machine is not the suite's, so that nothing but agents and connections begins again."""
+        """See Deployment: the suite does not own the machine, so it restarts only agents and connections."""
         self._close_links()
         (guest, found), (host, _) = self._again("guest"), self._again("outside")
         self.inside = self.control = agent_of(guest)
@@ -472,7 +472,7 @@ class AttachDeployment(ShareDeployment):
             return
         try:
             self.outside.calls.rmtree(self.outside_root)
-        except OSError as error:  # what root in the guest has made, the guest can remove
+        except OSError as error:  # the guest can remove what its root has made
             if error.errno not in (errno.EACCES, errno.EPERM):
                 raise
             self.inside.calls.rmtree(self.inside_root)

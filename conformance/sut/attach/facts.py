@@ -1,4 +1,4 @@
-"""What a guest and a host can do, asked before the first case by one command on each."""
+"""What a guest and a host can do, queried before the first case by one command on each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ echo boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.bo
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one machine says of itself; `place` is a directory on it that the run is to use."""
+    """The facts of one machine; `place` is a directory on it for the run."""
 
     where: str
     place: str
@@ -54,7 +54,7 @@ class Facts:
 
     @property
     def boot(self) -> str:
-        """What changes when the machine boots again; "" where it does not say."""
+        """A value that changes at each boot; "" if the machine does not have one."""
         return self.said.get("boot", "")
 
     @property
@@ -64,7 +64,7 @@ class Facts:
 
     @property
     def by_shell(self) -> str:
-        """How much of the suite's calls are made where there is no Python; "" where there is."""
+        """How many of the suite's calls work without Python; "" if there is Python."""
         if "version" in self.said:
             return ""
         made, all_of_them = expressed()
@@ -90,7 +90,7 @@ class Facts:
 
 
 def ask(host: Host, place: str) -> Facts:
-    """Ask a machine. Raises InfrastructureError where it does not answer as a Unix does."""
+    """Query a machine. Raises InfrastructureError if it does not answer like a Unix system."""
     script = _ASK.format(pythons=" ".join(PYTHONS), place=shlex.quote(place))
     done = host.run(script)
     said = dict(line.partition("=")[::2] for line in done.stdout.splitlines() if "=" in line)
@@ -103,7 +103,7 @@ def ask(host: Host, place: str) -> Facts:
 
 
 def cost(features: Iterable[str], reasons: Mapping[str, str]) -> list[str]:
-    """A line on each feature that is missing and that cases of a mounted share need: how many, and why."""
+    """A line on each missing feature that cases of a mounted share need: how many cases, and why."""
     have, lines = set(features), []
     mounted = [entry for entry in index.index().values() if entry.layer in ("vfs", "property")]
     for feature, why in reasons.items():

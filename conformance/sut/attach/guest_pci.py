@@ -1,7 +1,7 @@
 """The virtio-9p device of a machine that is reached over SSH, driven from user space inside its guest.
 
-The deployment starts as for a mounted share, so that the share is shown to be the directory; then the share is
-unmounted, and its device taken from the guest's kernel until the server stops.
+The deployment starts as for a mounted share, which proves that the share is the directory. Then the share is unmounted,
+and its device is taken from the guest's kernel until the server stops.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class AttachedDevice(FromGuest):
         try:
             try:
                 self._device = ModernDevice(bus)
-            except InfrastructureError:  # bhyve's, for one, has the legacy interface alone
+            except InfrastructureError:  # bhyve's device, for example, has only the legacy interface
                 self._device = LegacyDevice(bus)
         except DeviceGone as error:
             raise InfrastructureError(str(error)) from None

@@ -1,4 +1,4 @@
-"""Kind `attach`: a guest and a share that run already, on machines that are not the suite's."""
+"""Kind `attach`: an existing guest and share, on machines that the suite does not own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Attach(Kind[AttachTarget, AttachOptions]):
         return ("guest-pci",)
 
     def check(self, asked: Asked[AttachTarget, AttachOptions]) -> None:
-        """See Kind: both machines are reached, and the share is shown to be the directory, before a run begins."""
+        """See Kind: both machines are reachable, and the share is the directory, before a run begins."""
         given = attached(asked.target, asked.options)
         if asked.use.below and given.mounted:
             raise UsageError(f"--mounted: layer {asked.use.below[0]} needs the device, which the guest's kernel has")
@@ -55,7 +55,7 @@ class Attach(Kind[AttachTarget, AttachOptions]):
         return None if "remount" in given.allow else present_mount(given)
 
     def one_at_a_time(self, asked: Asked[AttachTarget, AttachOptions]) -> str:
-        """See Kind: an agent for each worker, on one mount, which has to stay as it is."""
+        """See Kind: several workers need a mount that stays unchanged."""
         if asked.use.below:
             return f"layer {asked.use.below[0]} needs the share's device for itself"
         if "remount" in attached(asked.target, asked.options).allow:

@@ -31,7 +31,7 @@ class AttachTable(Strict):
 
 
 class AttachTarget(Target):
-    """A guest and a share that run already."""
+    """An existing guest and share."""
 
     kind: Literal["attach"]
     layers: tuple[Layer, ...] = MOUNTED
@@ -40,7 +40,7 @@ class AttachTarget(Target):
 
 
 class AttachOptions(RunOptions):
-    """Which guest, which share, and what may be done there."""
+    """Which guest, which share, and what the suite may do there."""
 
     guest: Annotated[
         str,
@@ -137,7 +137,7 @@ class AttachOptions(RunOptions):
 
 
 def attached(target: AttachTarget, options: AttachOptions) -> Attachment:
-    """What the TOML and the command line say together; the command line wins. Raises UsageError."""
+    """The TOML and the command line combined; the command line wins. Raises UsageError."""
     table = target.attach
     tag, mounted = (options.tag, options.mounted) if options.tag or options.mounted else (table.tag, table.mounted)
     return attachment(

@@ -1,7 +1,7 @@
-"""The workers of a run that have one mount of a share together: the first makes it, the last removes it.
+"""The workers of a run that use one mount of a share: the first makes it, the last removes it.
 
-Each worker is a process of its own, with an agent and directories of its own in the one guest. What they know of each
-other is two locks in the run's directory, which go away with a worker that is killed.
+Each worker is a process with its own agent and directories in the guest. They coordinate by two locks in the run's
+directory, which are released when a worker is killed.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from guests.host.progress import silent
 
 
 class Users(Protocol):
-    """Those who have one mount."""
+    """The users of one mount."""
 
     name: str
     """Of the mount point."""
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
-        """In the block no other worker joins, leaves, mounts or unmounts. Raises InfrastructureError."""
+        """While the block runs, no other worker joins, leaves, mounts or unmounts. Raises InfrastructureError."""
 
     def join(self) -> None:
-        """Be one of its users from now on; in a turn."""
+        """Become a user of the mount; call it in a turn."""
 
     def leave(self) -> bool:
-        """Be its user no longer; in a turn. Whether there is no other one."""
+        """Stop being a user; call it in a turn. Returns whether there is no other user."""
 
 
 class Alone(Users):

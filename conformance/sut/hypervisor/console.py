@@ -1,7 +1,7 @@
-"""The console of a virtual machine: read into a log for as long as the machine runs, and spoken to by pexpect.
+"""The console of a virtual machine: logged for as long as the machine runs, with a dialogue by pexpect.
 
-A command and a console server are programs with a terminal of their own; a socket and a terminal server are sockets,
-a serial device is a file.
+A command and a console server are programs with their own terminal; a socket and a terminal server are sockets; a
+serial device is a file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SLICE = 1.0
 
 
 class Console:
-    """One console. The dialogue is held by the caller's thread; then a thread of its own reads on."""
+    """One console. The caller's thread holds the dialogue; then a separate thread continues to read."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Console:
         host: Destination | None = None,
         ssh_config: Path | None = None,
     ) -> None:
-        """`host` is where a command runs, None for this one; `ssh_config` stands for the user's own configuration."""
+        """`host` is where a command runs, None for this host; `ssh_config` replaces the user's configuration."""
         self._table, self._values, self._log, self._host = table, values, log, host
         self._ssh = ["-tt", *(["-F", str(ssh_config)] if ssh_config is not None else [])]
         self._child: Any = None
@@ -42,7 +42,7 @@ class Console:
         self._ends = threading.Event()
 
     def open(self) -> None:
-        """Begin to read. Raises InfrastructureError where there is no console."""
+        """Begin to read. Raises InfrastructureError if there is no console."""
         self.close()
         self._ends.clear()
         output = self._log.open("ab", buffering=0)
@@ -54,7 +54,7 @@ class Console:
         self._child.logfile_read = output
 
     def hold_dialogue(self) -> None:
-        """Wait for what each step expects, and send what it says; then read on. Raises InfrastructureError."""
+        """Wait for the text that each step expects, and send its reply; then read on. Raises InfrastructureError."""
         for number, step in enumerate(self._table.steps, 1):
             try:
                 self._child.expect(step.expect.encode(), timeout=self._table.step_seconds)
@@ -80,7 +80,7 @@ class Console:
             self._reader.join(10 * _SLICE)
             self._reader = None
         if child is not None:
-            with contextlib.suppress(Exception):  # what is read from is gone already
+            with contextlib.suppress(Exception):  # the console is gone already
                 child.close()
             child.logfile_read.close()
 

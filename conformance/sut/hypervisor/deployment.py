@@ -1,7 +1,7 @@
-"""A virtual machine that commands start, its share driven as `attach` drives one that runs already.
+"""A virtual machine started by commands, whose share is driven as by `attach`.
 
-The host is this one or another over SSH. The suite starts the machine and ends it, so that a guest that hangs is reset
-and a share may be mounted again with other options.
+The host is this one or another over SSH. The suite starts and ends the machine, so it can reset a guest that hangs and
+mount the share again with other options.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class HypervisorDeployment(AttachDeployment):
             self.stop()
             raise
         self.version = self.vm.version() or self.version
-        super().start()  # stops all of it where it fails
+        super().start()  # stops everything if it fails
 
     def _learn(self) -> None:
         super()._learn()
@@ -159,7 +159,7 @@ class HypervisorDeployment(AttachDeployment):
                     f"{self._last_line()}",
                     "see its console; machine.boot_seconds says how long it may take",
                 )
-            # an attempt costs a jump host much of the processor time that the guest needs for its boot
+            # an attempt costs a jump host much of the processor time that the guest needs to boot
             time.sleep(max(_LOOK, time.monotonic() - began))
 
     def _destination(self) -> destination.Destination:
@@ -182,7 +182,7 @@ class HypervisorDeployment(AttachDeployment):
     def started_by(self) -> list[str]:
         return [self._machine.start_command] if self._machine is not None else []
 
-    # ---- what is said of it
+    # ---- its description
 
     def environment(self) -> dict[str, Any]:
         named, version = self.attached.implementation, self.version
@@ -203,7 +203,7 @@ class HypervisorDeployment(AttachDeployment):
     def excerpts(self, mark: Any) -> list[tuple[str, str]]:
         return [(f"console: {event.kind}", event.text) for event in self._watch.since(mark)]
 
-    # ---- whether it serves, and coming back
+    # ---- its health, and recovery
 
     def trouble(self) -> str | None:
         why = super().trouble()

@@ -35,7 +35,7 @@ class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
         yield "process", "its machine.pid says which process that is"
 
     def check(self, asked: Asked[HypervisorTarget, HypervisorOptions]) -> None:
-        """See Kind: all that the commands need is there, and their host is reached."""
+        """See Kind: the programs of the commands exist, and their host is reachable."""
         values = values_of(asked)
         host = reach(attached(asked).outside.host, attached(asked).ssh_config)
         try:
@@ -76,7 +76,7 @@ def attached(asked: Asked[HypervisorTarget, HypervisorOptions]) -> Attachment:
     """Which guest and share, from the TOML and the command line. Raises UsageError."""
     table, options = asked.target.share, asked.options
     return attachment(
-        # what is filled in later is not any host's name yet
+        # a placeholder is not a host name yet
         guest=re.sub(r"\{\w+\}", "1", guest_of(asked)),
         outside=options.outside or table.outside,
         tag=options.tag or table.tag,
@@ -97,7 +97,7 @@ def guest_of(asked: Asked[HypervisorTarget, HypervisorOptions]) -> str:
 
 
 def values_of(asked: Asked[HypervisorTarget, HypervisorOptions]) -> dict[str, str]:
-    """The placeholders and their values, but those that the deployment finds. Raises UsageError."""
+    """The placeholders and their values, except those that the deployment finds. Raises UsageError."""
     own = dict(asked.target.values)
     for text in asked.options.value:
         key, equals, value = text.partition("=")
@@ -110,7 +110,7 @@ def values_of(asked: Asked[HypervisorTarget, HypervisorOptions]) -> dict[str, st
 
 
 def valued(target: HypervisorTable, where: Attachment, own: Mapping[str, str]) -> dict[str, str]:
-    """The placeholders of a target and their values, but those that the deployment finds. Raises UsageError."""
+    """The placeholders of a target and their values, except those that the deployment finds. Raises UsageError."""
     for key, value in own.items():
         if not value:
             raise UsageError(f"target {target.name} needs a value: --value {key}=..., or {key} in its [values]")
@@ -118,7 +118,7 @@ def valued(target: HypervisorTable, where: Attachment, own: Mapping[str, str]) -
 
 
 def check_programs(target: HypervisorTarget, values: Mapping[str, str], host: Host) -> None:
-    """Refuse commands whose first word names no program of their host: a word that is misspelt, or the wrong host.
+    """Refuse commands whose first word is no program on their host: a misspelt word, or the wrong host.
 
     Raises UsageError.
     """

@@ -1,4 +1,4 @@
-"""A virtual machine that commands of the shell start, stop and reset, on this host or another."""
+"""A virtual machine that shell commands start, stop and reset, on this host or another."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ENDS = 60.0
 
 
 class Machine(HostMounts, Power):
-    """The machine of one target. Every command runs on `host`; one that fails is quoted with what it said."""
+    """The machine of one target. Every command runs on `host`; the error for one that fails quotes its output."""
 
     def __init__(self, table: MachineTable, backing: BackingTable, host: Host, values: Mapping[str, str]) -> None:
         self._table, self._backing, self._host, self._values = table, backing, host, dict(values)
@@ -39,12 +39,12 @@ class Machine(HostMounts, Power):
             self._must(f"backing.make, entry {number}", command)
 
     def remove_backing(self) -> list[str]:
-        """Remove it; what could not be removed, in words."""
+        """Remove it. Returns what could not be removed, in words."""
         done = [(command, self._run(command)) for command in self._backing.remove]
         return [f"{command_of(command, self._values)}: {_said(result)}" for command, result in done if not result.ok]
 
     def start(self) -> None:
-        """Start it, once whatever an earlier run left of it is stopped. Raises InfrastructureError."""
+        """Stop whatever an earlier run left of it, and start it. Raises InfrastructureError."""
         if self.alive():
             self.stop()
         self._must("machine.start", self._table.start)
@@ -55,24 +55,24 @@ class Machine(HostMounts, Power):
             )
 
     def alive(self) -> bool:
-        """Whether the hypervisor runs it."""
+        """Whether the hypervisor is running it."""
         return self._run(self._table.alive, _LOOK).ok
 
     def stop(self) -> None:
-        """End it at once. Raises InfrastructureError where it runs on."""
+        """End it at once. Raises InfrastructureError if it keeps running."""
         self.resume()
         done = self._run(self._table.stop)
         if not happens(lambda: not self.alive(), _ENDS, 0.2):
             raise InfrastructureError(f"machine.stop does not end the machine: {_said(done)}", "stop it by hand")
 
     def save(self) -> None:
-        """Save it as it is now, where the target says how. Raises InfrastructureError."""
+        """Save its state, if the target has a command for that. Raises InfrastructureError."""
         if self._table.save:
             self._must("machine.save", self._table.save)
             self._saved = True
 
     def reset(self) -> bool:
-        """A fresh start, whatever state it is in. True: it is as it was saved, with the clock of that moment."""
+        """Start it afresh, whatever state it is in. True: it is in the saved state, with the clock of that moment."""
         self.resume()
         self.not_restored = ""
         if self._saved and self.alive():
@@ -93,25 +93,25 @@ class Machine(HostMounts, Power):
         self.start()
 
     def address(self) -> str:
-        """Where the guest is, "" while it has no address."""
+        """The guest's address, "" while it has none."""
         done = self._run(self._table.address, _LOOK)
         words = done.stdout.split()
         return words[0] if done.ok and words else ""
 
     def version(self) -> str:
-        """Of the hypervisor, "" where the target does not say how to ask."""
+        """The hypervisor's version, "" if the target has no command for it."""
         done = self._run(self._table.version, _LOOK) if self._table.version else None
         lines = done.stdout.strip().splitlines() if done is not None and done.ok else []
         return lines[0].strip()[:80] if lines else ""
 
     def pid(self) -> int:
-        """Of the process that serves the share, on the machine's host; 0 where it is not known."""
+        """The process that serves the share, on the machine's host; 0 if unknown."""
         done = self._run(self._table.pid, _LOOK) if self._table.pid else None
         words = done.stdout.split() if done is not None and done.ok else []
         return int(words[0]) if words and words[0].isdigit() else 0
 
     def last_words(self) -> str:
-        """What the hypervisor said, to be put behind a sentence."""
+        """The end of the hypervisor's output, to append to a sentence."""
         done = self._run(self._table.log, _LOOK) if self._table.log else None
         said = " ".join(done.stdout.split())[-400:] if done is not None else ""
         return f": {said}" if said else ""
@@ -120,7 +120,7 @@ class Machine(HostMounts, Power):
 
     @property
     def mounts(self) -> bool:
-        """Whether the target says how the host mounts."""
+        """Whether the target has commands for mounts on the host."""
         return bool(self._backing.bind)
 
     def bind(self, path: str, flag: str) -> None:
@@ -162,7 +162,7 @@ class Machine(HostMounts, Power):
             self._must("machine.resume", self._table.resume)
 
     def cut(self) -> None:
-        """See Power: what ends the machine at once."""
+        """See Power: ends the machine at once."""
         self.stop()
 
     def _must(self, place: str, command: str) -> None:

@@ -1,4 +1,4 @@
-"""What a target of kind `hypervisor` may say: the commands of a machine, its console, the exported directory."""
+"""The tables of kind `hypervisor`: the commands of a machine, its console, the exported directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 class MachineTable(Strict):
-    """[machine]: one command of the shell for each thing that is done to the virtual machine, run on the host."""
+    """[machine]: one shell command, run on the host, for each operation on the virtual machine."""
 
     name: str = Field(default="assay9", min_length=1)
     start: str = Field(min_length=1)
@@ -98,7 +98,7 @@ class BackingTable(Strict):
 
 
 class Step(Strict):
-    """What is sent to the console once something has been read from it."""
+    """What to wait for on the console, and what to send then."""
 
     expect: str
     """A regular expression."""
@@ -106,7 +106,7 @@ class Step(Strict):
 
 
 class ConsoleTable(Strict):
-    """[console]: where the guest's console is. It is read into the run's directory; one of the first five is given."""
+    """[console]: where the guest's console is, logged into the run's directory. One of the first five keys is given."""
 
     command: str = ""
     """A command of the host whose terminal is the console, e.g. `virsh console NAME`."""
@@ -144,7 +144,7 @@ class ConsoleTable(Strict):
 
 
 class ShareTable(Strict):
-    """[share]: which guest mounts what, as `--guest`, `--tag` and `--outside` have it."""
+    """[share]: which guest mounts what, as for `--guest`, `--tag` and `--outside`."""
 
     guest: str = ""
     """[USER@]HOST[:PORT], or an alias of the SSH configuration. {address} is what `machine.address` prints, {port} the
@@ -159,7 +159,7 @@ class ShareTable(Strict):
 
 
 class HypervisorTable(Target):
-    """A virtual machine by its commands, whatever its host is."""
+    """A virtual machine by its commands, on any host."""
 
     layers: tuple[Layer, ...] = MOUNTED
     left_out: dict[Layer, str] = dict.fromkeys(BELOW, "its guest needs huge pages, and each step is a round trip")
@@ -196,7 +196,7 @@ class HypervisorTable(Target):
         return self
 
     def commands(self) -> Iterator[tuple[str, str]]:
-        """Every text in which placeholders are filled in, with its place."""
+        """Every text with placeholders, and its place in the TOML."""
         tables: list[tuple[str, Any]] = [("machine", self.machine), ("backing", self.backing)]
         tables += [("console", self.console)] if self.console is not None else []
         for where, table in tables:
@@ -213,7 +213,7 @@ class HypervisorTarget(HypervisorTable):
 
 
 class HypervisorOptions(AttachOptions):
-    """Which guest and share, as `attach` has it, and the values of placeholders."""
+    """Which guest and share, as for `attach`, and the values of placeholders."""
 
     value: Annotated[
         tuple[str, ...],
@@ -235,5 +235,5 @@ def filled(text: str, values: Mapping[str, str]) -> str:
 
 
 def command_of(text: str, values: Mapping[str, str]) -> str:
-    """The same for a command of the shell: each value is one word of it."""
+    """The same for a shell command: each value is quoted as one word."""
     return filled(text, {key: shlex.quote(value) for key, value in values.items()})

@@ -1,8 +1,8 @@
-"""Target `local`: no hypervisor at all, a directory of this host seen twice.
+"""Target `local`: no hypervisor, a directory of this host seen twice.
 
-It judges the suite: a case that does not pass here is wrong. With the option `through` (the words of a command, in
-tests) a file system in user space stands between inside and outside: the command is started with the exported
-directory and a mount point, and is what `processes` calls the device.
+It tests the suite: a case that does not pass here is wrong. With the option `through` (the words of a command, in
+tests) a file system in user space stands between inside and outside: the command is started with the exported directory
+and a mount point, and is what `processes` calls the device.
 """
 
 from __future__ import annotations

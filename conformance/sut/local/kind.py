@@ -1,4 +1,4 @@
-"""Kind `local`: no hypervisor and no server, a directory of this host seen twice. It judges the suite."""
+"""Kind `local`: no hypervisor and no server, a directory of this host seen twice. It tests the suite."""
 
 from __future__ import annotations
 

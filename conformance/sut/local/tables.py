@@ -1,4 +1,4 @@
-"""What a target of kind `local` may say, and what tests may ask of it."""
+"""The tables and options of kind `local`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LocalTarget(Target):
 
 
 class LocalOptions(ExportOptions):
-    """With what tests put between inside and outside, of which the command line has none."""
+    """What tests put between inside and outside; the command line has no option for it."""
 
     through: tuple[str, ...] = ()
     """argv of a file system in user space: it is given the exported directory and a mount point."""

@@ -1,1 +1,1 @@
-"""Kind `nested`: a hypervisor in a guest of the suite's own; KVM works there, where this host has none."""
+"""Kind `nested`: a hypervisor in one of the suite's own guests; KVM works there, even if this host has none."""

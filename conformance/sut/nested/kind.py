@@ -1,4 +1,4 @@
-"""Kind `nested`: a virtual machine that commands start in a guest of the suite's own, where KVM works."""
+"""Kind `nested`: a virtual machine that commands start in one of the suite's own guests, where KVM works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a target of kind `nested` may say: as one of kind `hypervisor`, on a host that the suite starts."""
+"""The tables of kind `nested`: as for kind `hypervisor`, on a host that the suite starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""[server] of a target whose devices are back ends of this host: the reference server's, or any by its command."""
+"""[server] of a target whose devices are back ends of this host: the reference server, or any by its command."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class BackendTable(Strict):
 
 
 def check_program(place: str, program: str) -> None:
-    """Refuse what cannot be run. Raises UsageError."""
+    """Refuse a program that cannot be run. Raises UsageError."""
     if shutil.which(program) is None:
         raise UsageError(f"{place}: {shown(program)} is not an executable program")
 

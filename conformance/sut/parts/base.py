@@ -1,8 +1,8 @@
-"""The base of all deployments: what a share has that nothing more is known of.
+"""The base of all deployments: the defaults for a share about which nothing more is known.
 
 A deployment is composed: the host of the exported directory (`RunHost`, or any `guests.agent.hosts.Host`), what runs
-the guest (a machine of `guests.machines`, commands, nothing of ours), what serves 9P where that is not the hypervisor
-(`Serving`), and how the guest is reached (`guests.access`).
+the guest (a machine of `guests.machines`, commands, nothing of ours), what serves 9P if not the hypervisor (`Serving`),
+and how the guest is reached (`guests.access`).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ShareDeployment(Deployment):
         return LocalHost(), self.outside_root
 
     def _write_ground(self, link: AgentLink, directory: str) -> None:
-        """Write and remove a file, to see whether that can be done; raises what the agent raises."""
+        """Write and remove a file to test whether that works; raises what the agent raises."""
         calls, path = link.calls_with(timeout=self.answer_limit), f"{directory}/.ground"
         try:
             calls.create(path, bytes(_ROOM))

@@ -1,9 +1,9 @@
-"""A mount namespace in which a server can write its own directories and nothing else of this host.
+"""A mount namespace in which a server can write only its own directories.
 
-Why: the cases send what a hostile guest sends, to servers that run as root. nfs-ganesha takes an absolute name in
-Trenameat for a path of the host; one such case moved the /etc of the machine it ran on into its export, and the
-clean-up after the case removed it. So a server of ours is never started without this: there is no way around it
-and no falling back. A rename or a link across the border gives EXDEV, a write outside EROFS.
+Why: the cases send hostile requests to servers that run as root. nfs-ganesha treats an absolute name in Trenameat as a
+path of the host: one such case moved /etc of its machine into the export, and the clean-up after the case removed it.
+So the suite never starts a server without this, and there is no fallback. A rename or a link across the border fails
+with EXDEV, a write outside with EROFS.
 
 Rule of this module: it runs between fork and exec; system calls only, no logging, no locks.
 """
@@ -26,11 +26,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def contain(writable: Sequence[bytes], own: Sequence[bytes] = ()) -> None:
-    """Enter a mount namespace of one's own where only `writable` directories can be written.
+    """Enter a new mount namespace where only `writable` directories can be written.
 
-    On each directory of `own` an empty file system in memory is mounted, which nobody else sees: for a server that
-    finds files by their device, past every bind mount. From outside it is /proc/<pid>/root/<directory>.
-    Raises OSError when any step fails; the caller must not go on then.
+    On each directory of `own` an empty private file system in memory is mounted: for a server that finds files by their
+    device, past every bind mount. From outside it is /proc/<pid>/root/<directory>. Raises OSError when any step fails;
+    the caller must not go on then.
     """
     _check(_libc.unshare(_CLONE_NEWNS), "unshare")
     _check(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount --make-rprivate /")
@@ -52,7 +52,7 @@ def _set_attributes(path: bytes, flags: int, add: int, remove: int) -> None:
 
 
 def _can_write(directory: bytes) -> bool:
-    # access(2) says no on a read-only mount, whoever asks
+    # access(2) refuses on a read-only mount, whoever asks
     return os.access(directory, os.W_OK)
 
 

@@ -18,10 +18,10 @@ _NOTE = "assay9: a share is to be mounted"
 
 
 def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: str, transport: str) -> str:
-    """Mount `source` (a mount tag or an address) at `directory`; its line of /proc/mounts.
+    """Mount `source` (a mount tag or an address) at `directory`; returns its line of /proc/mounts.
 
-    Raises Undrivable where the command cannot express the options, or the guest's kernel does not know one or puts
-    something else than was asked for in force; MountFailed where mount fails or hangs.
+    Raises Undrivable if the command cannot express the options, or if the guest's kernel does not know one or applies
+    another value; MountFailed if mount fails or hangs.
     """
     system = inside.calls.uname()[0]
     argv = mount_command(options, system, transport, source, directory)
@@ -57,17 +57,17 @@ def _failed(source: str, options: MountOptions, why: str) -> MountFailed:
 
 
 def _note(inside: AgentLink) -> None:
-    """Mark the place in the kernel's log after which it is about this mount."""
+    """Mark where the kernel's log begins to be about this mount."""
     with contextlib.suppress(OSError):
         inside.calls.write_text("/dev/kmsg", _NOTE)
 
 
 def unknown_option(inside: AgentLink, options: MountOptions) -> str | None:
-    """The option that the kernel log blames since the last mount that was tried, if it blames one."""
+    """The option that the kernel's log has named since the last mount attempt, if any."""
     done = inside.calls_with(timeout=20.0).run(["dmesg"])
     tail = done["stdout"].decode(errors="replace").rpartition(_NOTE)[2].splitlines()[-5:]
     for line in reversed(tail):
-        # "server returned an unknown version" blames the server
+        # "server returned an unknown version" is about the server
         if re.search(r"9p.*(Unknown|unknown|unsupported|not supported|Cache mode)", line) and "server" not in line:
             return f"{options}: {line.strip()}"
     return None
@@ -82,8 +82,9 @@ def mounted(inside: AgentLink, directory: str) -> str | None:
 
 
 def unmount(inside: AgentLink, directory: str) -> None:
-    """Unmount if mounted, after closing what the agent holds open. Raises InfrastructureError when it stays busy or
-    hangs."""
+    """Unmount if mounted, after closing what the agent holds open. Raises InfrastructureError if it stays busy or
+    hangs.
+    """
     if mounted(inside, directory) is None:
         return
     try:

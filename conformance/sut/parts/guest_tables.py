@@ -1,4 +1,4 @@
-"""What the tables of several kinds with a guest have in common, and the options of the command line for them."""
+"""The tables and options that several kinds with a guest share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IMAGE = word("guest image", recipe_names)
 
 
 class GuestTable(Strict):
-    """[machine] of a guest that the suite has an image for."""
+    """[machine] of a guest for which the suite has an image."""
 
     image: Annotated[str, IMAGE] = "debian12"
     memory_mb: int = Field(default=512, ge=1)

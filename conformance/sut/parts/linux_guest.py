@@ -1,8 +1,8 @@
 """The base of deployments whose share a Linux guest of this host mounts.
 
-As root, the agent outside, the hypervisor and every server live in a mount namespace of the run's own: what property
-cases mount there nobody else sees, and it is gone when they are; and a device that lets its guest out of the share
-finds the rest of this host read-only.
+As root, the agent outside, the hypervisor and every server live in the run's own mount namespace. Nobody else sees what
+property cases mount there, and it disappears with them. A device that lets its guest out of the share finds the rest of
+this host read-only.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def tell(link: AgentLink, step_ns: int) -> tuple[int, int]:
 
 
 class GuestDeployment(ShareDeployment, Generic[M]):
-    """One machine, the agent in its guest, and what is mounted there. See Deployment for what is not described here."""
+    """One machine, the agent in its guest, and its mounts. Deployment describes the rest."""
 
     host_view = ""
     """What to put before a path of outside to see it from this process: a mount of the run's namespace."""
@@ -82,7 +82,7 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         self.host.ground.keep(self.exports)
 
     def _bring_up(self) -> None:
-        """Start everything, on what is there already of an earlier time."""
+        """Start everything, reusing what is left of an earlier start."""
         raise NotImplementedError
 
     def _make_exports(self) -> None:
@@ -116,7 +116,7 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         return self._mount(0, options)
 
     def _mount(self, number: int, options: MountOptions) -> str:
-        """Mount that share so, unless it is; its line of /proc/mounts."""
+        """Mount that share with these options unless it is; returns its line of /proc/mounts."""
         last, where = self._mounted.pop(number, None), self.mount_point(number)
         if last is None or last[0] != options or mounted(self.inside, where) != last[1]:
             unmount(self.inside, where)
@@ -165,7 +165,7 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         return self._server_death() or (None if self.machine.runs() else self.machine.why_dead())
 
     def _server_death(self) -> str | None:
-        """How a device ended that is a process of its own, or None."""
+        """How a device that is a process has ended, or None."""
         return self._serving.death() if self._serving is not None else None
 
     def trouble(self) -> str | None:
@@ -244,7 +244,7 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         self._connect()
 
     def _restart(self) -> None:
-        """A fresh guest, and fresh devices where they are processes of their own."""
+        """A fresh guest, and fresh devices if they are processes."""
         self.machine.restore()
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from conformance.vfs.mount_options import DEFAULT, MountOptions
 
 
 def mount_command(options: MountOptions, system: str, transport: str, source: str, directory: str) -> list[str]:
-    """What mounts `source` at `directory` in a guest of that `system` (of uname -s).
+    """The command that mounts `source` at `directory` in a guest with that `system` (uname -s).
 
     Raises Undrivable for options that the command cannot express.
     """
@@ -19,7 +19,7 @@ def mount_command(options: MountOptions, system: str, transport: str, source: st
 
 
 def _by_p9fs(options: MountOptions, source: str, directory: str) -> list[str]:
-    """Source: p9fs(4) of FreeBSD 15: `mount -t p9fs mysharename /mnt`; it names no options of its own."""
+    """Source: p9fs(4) of FreeBSD 15: `mount -t p9fs mysharename /mnt`; it has no options of its own."""
     asked = [name for name in ("cache", "msize", "access", "version", "posixacl") if _differs(options, name)]
     if asked:
         raise Undrivable(f"FreeBSD's p9fs has no option for {', '.join(asked)} (asked for: {options})")
@@ -27,7 +27,7 @@ def _by_p9fs(options: MountOptions, source: str, directory: str) -> list[str]:
 
 
 def _by_9mount(options: MountOptions, transport: str, source: str, directory: str) -> list[str]:
-    """Source: 9mount(1): -u for 9P2000.u, else plain 9P2000; -v maps devices, -s attaches once, -m is the msize."""
+    """Source: 9mount(1): -u for 9P2000.u, else plain 9P2000; -v maps devices, -s attaches once, -m sets msize."""
     if options.version != "9p2000.u":
         raise Undrivable(f"9mount cannot ask for {options.version}: use version=9p2000.u")
     if options.access not in ("user", "any") or options.posixacl:

@@ -1,8 +1,8 @@
-"""A server's process: it cannot outlive the suite, is ended reliably, and its end is reported in words.
+"""A server's process: it cannot outlive the suite, is ended reliably, and its exit is reported in words.
 
-Rule of this module: nothing here knows which program runs. A process dies with the suite even when the suite
-is killed with SIGKILL (PR_SET_PDEATHSIG); one that is put into a network namespace of its own is reached by
-entering that namespace from a thread for as long as it takes to make a socket.
+Rule of this module: nothing here knows which program runs. A process dies with the suite even if the suite is killed
+with SIGKILL (PR_SET_PDEATHSIG). A process in its own network namespace is reached by a thread that enters the namespace
+to make a socket.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ServerProcess:
         self.argv = list(argv)
         self.log_path = log
         self._network = own_network
-        # A program that dies at once still leaves its words: the log is opened for appending, by the program too.
+        # The log is opened for appending, by the program too, so the output of a program that dies at once is kept.
         prepare = _child_of(os.getpid(), own_network, _resolved(writable), _resolved(own_mounts), descriptors)
         with log.open("ab") as output:
             try:
@@ -85,7 +85,7 @@ class ServerProcess:
 
     @property
     def name(self) -> str:
-        """The program, for messages: not what enters a namespace for it, nor an interpreter of a module."""
+        """The program, for messages: without wrappers that enter a namespace, and without a module's interpreter."""
         words = self.argv[self.argv.index("--") + 1 :] if self.argv[0] == "nsenter" and "--" in self.argv else self.argv
         if Path(words[0]).name.startswith("python") and "-m" in words[1:-1]:
             return words[words.index("-m") + 1]
@@ -98,14 +98,14 @@ class ServerProcess:
         return how_ended(self.name, self._process, "")
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """The error when another process ended or stopped it, or None: its own crashes are the target's."""
+        """The error if another process ended or stopped it, or None: its own crashes count against the target."""
         status = reap(self._process)
         if status is None and (why := stopped(self.name, self.pid)) is not None:
             return GroundLost(*why)
         return ended_by_another(self.name, sent_signal(status, self.tail(400)), memory)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait for `ready`. Raises InfrastructureError when the program ends or the time is over."""
+        """Wait for `ready`. Raises InfrastructureError if the program ends or the time is over."""
 
         def ready_or_dead() -> bool:
             if not (up := ready()) and (death := self.death()) is not None:
@@ -121,20 +121,20 @@ class ServerProcess:
         self.wait_until(lambda: listens(socket, self.pid), seconds)
 
     def tail(self, characters: int = _TAIL, since: int = 0) -> str:
-        """The end of its log, as far as it stands after the first `since` bytes."""
+        """The end of its log after the first `since` bytes."""
         with contextlib.suppress(OSError), self.log_path.open("rb") as log:
             log.seek(max(since, self.log_size() - characters))
             return log.read(characters).decode(errors="replace")
         return ""
 
     def log_size(self) -> int:
-        """Bytes of its log."""
+        """The size of its log in bytes."""
         with contextlib.suppress(OSError):
             return self.log_path.stat().st_size
         return 0
 
     def stop(self, grace: float = 1.0) -> None:
-        """End it: asked first, then killed."""
+        """End it: by SIGTERM first, then by SIGKILL."""
         if self._process.poll() is not None:
             return
         self._process.terminate()
@@ -145,7 +145,7 @@ class ServerProcess:
         self._process.wait(10)
 
     def inside_network(self, make: Callable[[], T]) -> T:
-        """Call `make` where the process's own network is; sockets made there stay there."""
+        """Call `make` in the process's network namespace; sockets made there stay there."""
         if not self._network:
             return make()
         found: list[T] = []

@@ -1,7 +1,7 @@
 """This host as one run uses it: where the exported directory lives, unless another host is named.
 
-Rule of this module: it knows nothing of guests. As root, the agent outside holds a mount namespace of the run's own:
-what property cases mount there nobody else sees, and it is gone when the agent is.
+Rule of this module: it knows nothing of guests. As root, the agent outside holds the run's own mount namespace: nobody
+else sees what property cases mount there, and it ends with the agent.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class RunHost(LocalHost):
     def start_holder(
         self, enter: tuple[str, ...] = (), *, writable: Sequence[Path] = (), log: Path | None = None
     ) -> AgentLink:
-        """Start the agent outside; `launcher` leads to its namespace from then on, where it has one of its own.
+        """Start the agent outside; `launcher` then enters its namespace, if it has its own.
 
-        It has one that the words `enter` make, or one in which it can write below `writable` and nowhere else.
+        The command `enter` makes the namespace; without it the agent can write only below `writable`.
         """
         prepare = partial(contain, [os.fsencode(path) for path in writable]) if writable else None
         channel = LocalChannel(enter, stderr=log, prepare=prepare)
@@ -68,7 +68,7 @@ class RunHost(LocalHost):
                 self._holder[1].close()
 
     def lost(self, answer_limit: float) -> GroundLost | None:
-        """What is broken of this host's ground, the agent outside included; None where nothing is."""
+        """What is broken on this host, including the agent outside; None if nothing is."""
         return self.ground.lost() or self._holder_lost(answer_limit)
 
     def _holder_lost(self, answer_limit: float) -> GroundLost | None:

@@ -1,7 +1,7 @@
-"""Directories for exports: where every user may look, and gone afterwards, even after kill -9.
+"""Directories for exports: readable by every user, and removed afterwards, even after kill -9.
 
-Under /var/tmp, which keeps extended attributes and is not a small tmpfs; not under the results, whose parents may be
-closed to the test users.
+They are in /var/tmp, which supports extended attributes and is not a small tmpfs; not below the results, whose parents
+may be closed to the test users.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Scratch:
         self._claim = claim(f"scratch-{secrets.token_hex(6)}", (self.path, self._backing), keep=False)
 
     def lie_on(self, kind: str) -> None:
-        """Put the directory, which is empty still, on a new file system of that kind (`guests.host.file_systems`).
+        """Put the directory, which is still empty, on a new file system of that kind (`guests.host.file_systems`).
 
-        It goes with the directory. Raises InfrastructureError.
+        The file system is removed with the directory. Raises InfrastructureError.
         """
         self._backing.mkdir(mode=0o700)
         try:
@@ -44,5 +44,5 @@ class Scratch:
         self._claim.file.unlink(missing_ok=True)
 
     def leave(self) -> None:
-        """Give the claim up: the directory stays, and is the user's."""
+        """Give up the claim: the directory stays, and belongs to the user."""
         self._claim.file.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""What answers the guest's 9P messages where it is not the hypervisor: processes of this host, contained.
+"""What answers the guest's 9P messages if not the hypervisor: contained processes of this host.
 
-Either a server of its own kind, or a process for each share: `program = "reference"`, or any by its command.
+Either a server of a certain kind, or a process for each share: `program = "reference"`, or any by its command.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ class Serving(Protocol):
         """Start fresh ones, in the namespace of `launcher`. Raises InfrastructureError when one does not come up."""
 
     def source(self, number: int) -> tuple[str, str]:
-        """What the guest mounts share `number` by; see Deployment.source."""
+        """How the guest mounts share `number`; see Deployment.source."""
 
     def processes(self) -> dict[str, int]:
-        """As Deployment.processes has it: `device` serves the first share."""
+        """See Deployment.processes: `device` serves the first share."""
 
     def death(self) -> str | None:
         """How one of them ended, or None while all run."""
 
     def ground_lost(self, memory: OutOfMemory) -> GroundLost | None:
-        """That somebody else ended one of them, or None."""
+        """The error if another process ended one of them, or None."""
 
     def mark(self) -> int:
         """A place in the log of the first one."""
 
     def excerpts(self, mark: int) -> list[tuple[str, str]]:
-        """(source, text) of what the first one said after that."""
+        """(source, text) of the first one's log after that."""
 
     def remove(self) -> None:
-        """End them and remove what they left; a second call does nothing."""
+        """End them and remove their files; a second call does nothing."""
 
 
 class Sockets(ABC, Serving):
-    """One process for each share, each at a Unix socket of its own."""
+    """One process for each share, each at its own Unix socket."""
 
     what: ClassVar[str]
     """What the reference server is here, as the evidence names it."""
@@ -84,7 +84,7 @@ class Sockets(ABC, Serving):
         """`more`: further arguments for the reference server, for each share."""
         self._table, self._base, self._exports, self._tags = table, base, exports, tags
         self._more = more or [()] * len(tags)
-        # a socket's path holds 107 bytes, which a run directory easily is longer than
+        # a socket's path holds 107 bytes, and a run directory is easily longer
         self._directory = Path(tempfile.mkdtemp(prefix="s-", dir=paths.runtime_dir()))
         self._claim = claim(self._directory.name, (self._directory,), keep=False)
         self._writable = [scratch, base, self._directory]

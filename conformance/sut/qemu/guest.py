@@ -1,4 +1,4 @@
-"""A guest under QEMU with four exported directories; what serves them is a matter of the deployment."""
+"""A guest under QEMU with four exported directories; the deployment decides what serves them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from guests.machines.spec import Access, MachineSpec
 
 
 class QemuGuest(GuestDeployment[QemuMachine]):
-    """One machine; its first share is the one that cases run on, unless they ask for another."""
+    """One machine; cases run on its first share unless they request another."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         self.qemu = find_program(options.qemu or table.program, progress)
         self.version = program_version(self.qemu)
         self.hypervisor = f"QEMU {self.version}"
-        # makes directories, so what may be refused comes before
+        # makes directories, so checks come before it
         super().__init__(target, run_dir, progress, options.export_fs)
         self.exports = [self.host.scratch.path / tag for tag in TAGS]
         self.spec = MachineSpec(
@@ -75,13 +75,13 @@ class QemuGuest(GuestDeployment[QemuMachine]):
         return {"mount-tags", "passthrough-ownership"}
 
     def _machine_spec(self) -> MachineSpec:
-        """The machine as it is started, by the launcher where the run has a mount namespace."""
+        """The machine's specification, with the launcher if the run has a mount namespace."""
         return replace(self.spec, launcher=self.host.launcher)
 
     def _own_file_system(self, export: Path, megabytes: int) -> None:
-        """Give an export a file system of its own, which only the mount namespace of the run has.
+        """Give an export its own file system, mounted only in the run's mount namespace.
 
-        It can be filled without harm to this host. Its image is a sparse file below the scratch directory.
+        It can be filled up without harm to this host. Its image is a sparse file below the scratch directory.
         """
         image = self.host.scratch.path / f"{export.name}.ext4"
         calls = self.outside.calls_with(timeout=300.0)

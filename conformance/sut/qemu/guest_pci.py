@@ -55,8 +55,9 @@ class GuestServer(FromGuest):
         return self._machine().shell()
 
     def take(self, *, over_ssh: bool = False) -> Device:
-        """Take the device from the guest's kernel. `over_ssh`: by the channel that every guest has, not by the fast one
-        of our own guests."""
+        """Take the device from the guest's kernel. `over_ssh`: by SSH, which every guest has, not by the faster
+        launcher of our own guests.
+        """
         machine = self._machine()
         try:
             channel = by_shell(machine.shell()) if over_ssh else machine.python_channel(PROGRAM)

@@ -17,7 +17,7 @@ from guests.words import unknown
 
 
 def security_model(asked: str | None, own: SecurityModel) -> SecurityModel:
-    """The model asked for on the command line; else the target's own, or mapped-xattr where that needs host root."""
+    """The model from the command line; otherwise the target's own, or mapped-xattr if that needs host root."""
     if asked is None:
         return "mapped-xattr" if own == "passthrough" and os.geteuid() != 0 else own
     if asked not in security_models.MODELS:
@@ -28,9 +28,9 @@ def security_model(asked: str | None, own: SecurityModel) -> SecurityModel:
 
 
 def find_program(name: str, progress: Progress = silent) -> str:
-    """The hypervisor's path; `qemu11` is one of our own, fetched first where it is not in the cache.
+    """The hypervisor's path; `qemu11` is fetched first if it is not in the cache.
 
-    Raises UsageError where a path names none, InfrastructureError that says what to install.
+    Raises UsageError if a path is no program, InfrastructureError that says what to install.
     """
     if name == private_qemu.NAME:
         return str(private_qemu.ensure_private_qemu(progress))

@@ -21,7 +21,7 @@ class MachineTable(GuestTable):
 
 
 class DeviceTable(MachineTable):
-    """The same where QEMU's own virtio-9p device is under test."""
+    """The same with QEMU's own virtio-9p device under test."""
 
     security_model: SecurityModel = "passthrough"
     multidevs: Multidevs = "remap"
@@ -63,7 +63,7 @@ class MachineOptions(GuestOptions):
 
 
 class DeviceOptions(MachineOptions):
-    """The same where QEMU's own device is under test."""
+    """The same with QEMU's own device under test."""
 
     security_model: Annotated[
         str | None,
@@ -79,13 +79,13 @@ class DeviceOptions(MachineOptions):
 
 
 class MachineTarget(Target):
-    """What targets with a guest under QEMU have in common."""
+    """The base of targets with a guest under QEMU."""
 
     machine: MachineTable = MachineTable()
 
 
 class DeviceTarget(MachineTarget):
-    """What targets have in common that test QEMU's own virtio-9p device."""
+    """The base of targets that test QEMU's own virtio-9p device."""
 
     machine: DeviceTable = DeviceTable()
 

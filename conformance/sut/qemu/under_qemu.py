@@ -1,4 +1,4 @@
-"""What the kinds have in common whose guest runs under QEMU."""
+"""The base of kinds whose guest runs under QEMU."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class UnderQemu(Kind[T, O]):
         return "--keep-guest keeps one guest" if asked.options.keep_guest else ""
 
     def check(self, asked: Asked[T, O]) -> None:
-        """Refuse a QEMU that is not there or cannot do what the run needs; everything that is missing by name."""
+        """Refuse a QEMU that is missing or cannot do what the run needs; the error names all that is missing."""
         options, machine = asked.options, asked.target.machine
         program = options.qemu or machine.program
-        if program == private_qemu.NAME:  # what the suite fetches itself is never missing, and has all that is needed
+        if program == private_qemu.NAME:  # the suite fetches it, and it has everything that is needed
             return
         needs: list[qemu_check.Need] = []
         if asked.use.mounted or asked.use.link == "guest-pci":

@@ -1,7 +1,6 @@
-"""Targets of kind `qemu-vhost-user`: QEMU's guest, but the 9P devices are vhost-user back ends of this host.
-
-The machine is restored without them (a snapshot cannot hold a vhost-user device) and each is plugged in afterwards,
-as vhost-user-test-device-pci, which QEMU has since 11: any virtio device, chosen by its number.
+"""Targets of kind `qemu-vhost-user`: QEMU's guest, with vhost-user back ends of this host as 9P devices. The machine is
+restored without them (a snapshot cannot hold a vhost-user device) and each is plugged in afterwards, as
+vhost-user-test-device-pci, which QEMU has since 11: any virtio device, chosen by its number.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class VhostQemuDeployment(QemuGuest):
         missing = [*TAGS]
 
         def all_found() -> bool:
-            # Some kernels print the tags without anything between them.
+            # Some kernels print the tags without a separator.
             tags = "cat /sys/bus/virtio/drivers/9pnet_virtio/virtio*/mount_tag"
             said = self.inside.calls.run(["sh", "-c", tags])["stdout"]
             missing[:] = [tag for tag in TAGS if tag.encode() not in said]
@@ -72,7 +71,7 @@ class VhostQemuDeployment(QemuGuest):
 
         if happens(all_found, _PLUG, 0.1):
             return
-        # No error of the machine's: a device with which the guest's driver cannot agree is found by mounting it.
+        # Not an error of the machine: mounting will reveal a device on which the guest's driver cannot agree.
         self.progress(
             f"the guest found no {', '.join(missing)} within {_PLUG:.0f} s: what is missing cannot be mounted"
         )

@@ -28,7 +28,7 @@ class QemuVhostUser(UnderQemu[VhostUserTarget, MachineOptions]):
     needs = qemu_check.BACK_ENDS
 
     def transports(self, target: VhostUserTarget) -> tuple[str, ...]:
-        """See Kind: without a guest only the project's own back end is started."""
+        """See Kind: only the project's own back end is started without a guest."""
         return () if target.server.command else ("qtest", *VHOST_USER)
 
     def check_target(self, target: VhostUserTarget) -> None:

@@ -1,4 +1,4 @@
-"""What a target of kind `qemu-vhost-user` may say."""
+"""The tables of kind `qemu-vhost-user`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""9P servers and devices that raw frames reach. Nothing of a server is imported: it is judged from outside."""
+"""9P servers and devices for raw frames. Nothing of a server is imported: it is judged from outside."""

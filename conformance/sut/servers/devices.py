@@ -1,4 +1,4 @@
-"""Virtio devices as servers: what all of them offer, whoever starts them.
+"""Virtio devices as servers: what they share, whoever starts them.
 
 Rule of this module: how a device is reached as a server; its rings are driven by `conformance.transports`.
 """
@@ -27,7 +27,7 @@ _SURROUNDINGS = ("access", "guest_kernel", "guest", "outside")
 
 
 class OverRings(DeviceServer):
-    """What servers behind a device have in common."""
+    """The base of servers behind a device."""
 
     capabilities: frozenset[Capability] = RingLink.capabilities
     name = ""
@@ -55,12 +55,12 @@ class FromGuest(OverRings):
         return self._device
 
     def about_guest(self, deployment: Deployment) -> dict[str, Any]:
-        """What `surroundings` says of a guest that a deployment has started, or found."""
+        """The `surroundings` of a guest that a deployment has started, or found."""
         seen = deployment.environment()
         return {name: seen[name] for name in _SURROUNDINGS if name in seen}
 
     def give_back(self) -> None:
-        """The guest's kernel has it again: a mount works."""
+        """Return it to the guest's kernel, so that a mount works."""
         device, bus, self._device, self._bus = self._device, self._bus, None, None
         if device is not None:
             with contextlib.suppress(DeviceGone):

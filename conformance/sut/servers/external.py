@@ -1,6 +1,6 @@
 """A server that somebody else runs: the target `socket`.
 
-Rule of this module: it is never started nor ended from here.
+Rule of this module: this module neither starts nor ends it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class ExternalServer(Server):
         self.connect().close()
 
     def check(self) -> None:
-        """Refuse in one line, before a run begins, a server on which no case can be run.
+        """Refuse in one line, before a run begins, a server on which no case can run.
 
-        Raises InfrastructureError when nobody listens; UsageError when 9P2000.L is not spoken there, or the tree
+        Raises InfrastructureError if nobody listens; UsageError if the server does not speak 9P2000.L, or the tree
         cannot be attached.
         """
         check_greeting(

@@ -1,4 +1,5 @@
-"""Servers that this host's release of Debian does not have: fetched or built in a root of another, in the cache.
+"""Servers that this host's release of Debian does not have: fetched or built in a root of another release, in the
+cache.
 
 `make servers-more` fetches all of them beforehand; a run fetches what it needs. See `guests.images.part`.
 """
@@ -40,7 +41,7 @@ class Fetched:
 
     @property
     def directory(self) -> Path:
-        """Where the cache has it. The name covers every input that lies in this checkout."""
+        """Its place in the cache. The name covers every input in this checkout."""
         seen = hashlib.sha256(repr(self).encode())
         if self.source:
             for path in sorted(file for file in (SOURCES / self.source).rglob("*") if file.is_file()):
@@ -48,16 +49,16 @@ class Fetched:
         return paths.cache_dir() / f"server-{self.name}-{seen.hexdigest()[:12]}"
 
     def ensure(self, progress: Progress) -> None:
-        """Have it in the cache. Raises InfrastructureError where it cannot be fetched or built."""
+        """Fetch or build it into the cache. Raises InfrastructureError if that fails."""
         self._part.ensure(lambda _, versions: versions[self.package], progress)
 
     def argv(self, program: str) -> list[str]:
-        """The words that run `program`, to be followed by its arguments."""
+        """The command that runs `program`, to be followed by its arguments."""
         root = self.directory / "root"
         return [str(root / LOADER), "--library-path", str(root / LIBRARIES), str(root / "usr/bin" / program)]
 
     def version(self) -> str:
-        """Of the package that the programs come from; "" before they are fetched."""
+        """The version of the programs' package; "" before they are fetched."""
         return str(self._part.manifest().get("version", "")) if self._part.cached().usable() else ""
 
     @property
@@ -106,7 +107,7 @@ CROSVM = Fetched(
     package="librust-p9-dev",
     space_mb=2500,
     source="crosvm_p9",
-    # A mirror that is a copy may be older than sid's Release file is valid; its signature is checked all the same.
+    # A mirror may be older than sid's Release file allows; its signature is checked all the same.
     options=('--aptopt=Acquire::Check-Valid-Until "false"',),
 )
 
@@ -114,7 +115,7 @@ ALL = (P9UFS, CROSVM)
 
 
 def main() -> None:
-    """`python -m conformance.sut.servers.fetched`: have all of them in the cache."""
+    """`python -m conformance.sut.servers.fetched`: fetch or build all of them."""
     for one in ALL:
         one.ensure(lambda text: print(f"assay9: {text}", file=sys.stderr, flush=True))
         print(f"{one.name}: {one.version()}, {one.directory}")

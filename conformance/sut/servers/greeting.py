@@ -1,4 +1,4 @@
-"""Whether a server speaks 9P2000.L and lets the suite attach: asked before a run begins."""
+"""Whether a server speaks 9P2000.L and lets the suite attach: checked before a run begins."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ANSWERS = 3.0
 
 
 def check_greeting(who: str, connect: Callable[[], Link], *, msize: int, aname: bytes, uname: bytes, hint: str) -> None:
-    """Refuse in one line a server on which no case can be run.
+    """Refuse in one line a server on which no case can run.
 
-    Raises UsageError when 9P2000.L is not spoken there, or the tree cannot be attached (`hint` says how to name
-    another); InfrastructureError when `connect` does.
+    Raises UsageError if the server does not speak 9P2000.L, or the tree cannot be attached (`hint` says how to name
+    another); InfrastructureError if `connect` does.
     """
     client = Client(connect(), reads_rerror=True, timeout=ANSWERS)
     try:

@@ -31,7 +31,7 @@ class ServerTarget(Target):
 
 
 class ServerOptions(RunOptions):
-    """Of a server that runs already."""
+    """Options for a server that already runs."""
 
     address: Annotated[
         str | None,
@@ -110,7 +110,7 @@ class ServerKind(Kind[ServerTarget, ServerOptions]):
 
 
 def _as_asked(asked: Asked[ServerTarget, ServerOptions]) -> ServerTable:
-    """The table with what the command line says in its place; a name to attach to is taken as it is written there."""
+    """The table, overridden by the command line; the name to attach to is used as written there."""
     given = asked.options.model_dump(include={"address", "aname", "export"}, exclude_none=True)
     if "aname" in given:
         given["aname"] = given["aname"].replace("{", "{{").replace("}", "}}")

@@ -1,4 +1,4 @@
-"""From a spec to the server it describes."""
+"""Makes the server that a spec describes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _PROGRAMS: dict[type[ClientTable], Callable[[Any, Path, Progress], Server]] = {
 def make(spec: ClientTable, run_dir: Path, transport: str = "socket", progress: Progress = silent) -> Server:
     """The server, not yet started. `run_dir` takes its log, its configuration and its export.
 
-    `progress` gets a line for each step of what its start takes long for: fetching it, building it.
+    `progress` gets a line for each slow step of its start: fetching, building.
     """
     if isinstance(spec, VhostUserTable):
         return VhostUserServer(spec, Variant.of(transport))
@@ -66,8 +66,8 @@ def make(spec: ClientTable, run_dir: Path, transport: str = "socket", progress: 
 def check(spec: ClientTable) -> None:
     """Refuse, before anything starts, a server that is not available.
 
-    Raises UsageError where the user did not say enough, InfrastructureError where the program is missing or nobody
-    answers at the address of one that runs already.
+    Raises UsageError if information is missing, InfrastructureError if the program is missing or no running server
+    answers at the address.
     """
     if isinstance(spec, RunningTable):
         if spec.export and not Path(spec.export).is_dir():
@@ -86,7 +86,7 @@ def check(spec: ClientTable) -> None:
 
 
 def _check_address(spec: RunningTable) -> None:
-    """Refuse what is neither HOST:PORT nor the path of a unix socket. Raises UsageError."""
+    """Refuse anything but HOST:PORT and the path of a unix socket. Raises UsageError."""
     address = spec.address
     _, colon, port = address.rpartition(":")
     if "/" not in address and colon and isinstance(spec, ExternalTable):
@@ -103,7 +103,7 @@ def _check_address(spec: RunningTable) -> None:
 
 
 def _check_command(spec: CommandTable) -> None:
-    """Start it once, to see that it comes up and speaks 9P2000.L. Raises UsageError or InfrastructureError."""
+    """Start it once to check that it comes up and speaks 9P2000.L. Raises UsageError or InfrastructureError."""
     scratch = Scratch()
     try:
         server = CommandServer(spec, scratch.path)

@@ -1,8 +1,8 @@
-"""The servers that the suite starts itself: reference, diod, nfs-ganesha, and any that a target spells out.
+"""The servers that the suite starts itself: reference, diod, nfs-ganesha, and any that a target gives by its command.
 
-Rule of this module: argv and configuration, nothing about answers. Each listens on a unix socket or on
-127.0.0.1; nfs-ganesha, which listens on every address, gets a network namespace of its own. Raw frames reach them
-through `connect`; targets of kind `tcp` have a guest mount them.
+Rule of this module: argv and configuration, nothing about answers. Each listens on a unix socket or on 127.0.0.1;
+nfs-ganesha, which listens on every address, gets its own network namespace. Raw frames reach them through `connect`;
+for kind `tcp` a guest mounts them.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ T = TypeVar("T")
 
 
 class Started(OwnProcess, Generic[S]):
-    """What all of them have in common: one process, one directory for its files, one address.
+    """Their base: one process, one directory for its files, one address.
 
-    `exported` is the exported directory, one of the server's own where none is given. A `launcher` is the words before
-    a command that make it run in the mount namespace of a run, which then has all that the server may see and write.
+    `exported` is the exported directory, by default one made for the server. A `launcher` is the prefix of a command
+    that runs it in a run's mount namespace, which then limits what the server may see and write.
     """
 
     name = ""
@@ -81,7 +81,7 @@ class Started(OwnProcess, Generic[S]):
 
     @classmethod
     def remedy(cls) -> str:
-        """What to do when the program is not there."""
+        """What to do when the program is missing."""
         return f"make servers, or apt-get install {cls.package}" if cls.package else "name a program that exists"
 
     def command(self) -> list[str]:
@@ -94,7 +94,7 @@ class Started(OwnProcess, Generic[S]):
         if self.program and shutil.which(self.program) is None:
             raise InfrastructureError(f"{self.program} is not installed", self.remedy())
         if self._short is None:
-            # A unix socket's path holds 107 bytes, which a run directory easily is longer than.
+            # A unix socket's path holds 107 bytes, and a run directory is easily longer.
             self._short = Scratch()
             self.socket_path = str(self._short.path / "s")
         for attempt in (1, 2, 3):
@@ -148,7 +148,7 @@ class Started(OwnProcess, Generic[S]):
 
 
 class ReferenceServer(Started[ReferenceTable]):
-    """The project's own server, started as a user would."""
+    """The project's own server, started as by a user."""
 
     name = "reference"
 
@@ -188,11 +188,11 @@ class DiodServer(Started[DiodTable]):
 
 
 class GaneshaServer(Started[GaneshaTable]):
-    """nfs-ganesha's 9P front end over its VFS back end, with a network and an export of its own."""
+    """nfs-ganesha's 9P front end over its VFS back end, with its own network and export."""
 
     name, program, package = "ganesha", "ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"
     own_network = True
-    # It opens files by handle, through whatever mount of the file system it meets first: the read-only one of /.
+    # It opens files by handle, through the first mount of the file system that it finds: the read-only one of /.
     own_file_system = True
 
     def command(self) -> list[str]:
@@ -224,7 +224,7 @@ class GaneshaServer(Started[GaneshaTable]):
 
 
 class P9ufsServer(Started[P9ufsTable]):
-    """p9ufs of Debian 13: hugelgupf/p9's server of a directory, in Go. It has no unix socket that can be named."""
+    """p9ufs of Debian 13: hugelgupf/p9's server of a directory, in Go. Its unix socket cannot be chosen."""
 
     name = "p9ufs"
 
@@ -240,7 +240,7 @@ class P9ufsServer(Started[P9ufsTable]):
 
 
 class CrosvmServer(Started[CrosvmTable]):
-    """crosvm's own server as a process; with `released = true` without Debian's patch."""
+    """crosvm's own server as a process; `released = true` omits Debian's patch."""
 
     name = "crosvm-p9"
 
@@ -257,7 +257,7 @@ class CrosvmServer(Started[CrosvmTable]):
 
 
 class CommandServer(Started[CommandTable]):
-    """Any server that a target's TOML spells out: started, contained, watched and ended like the others."""
+    """Any server whose command is in a target's TOML: started, contained, watched and ended like the others."""
 
     def __init__(self, spec: CommandTable, run_dir: Path, progress: Progress = silent) -> None:
         super().__init__(spec, run_dir, progress)

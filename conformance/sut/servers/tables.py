@@ -1,4 +1,4 @@
-"""The `[server]` table of a target that raw frames reach: one model for each program, distinguished by `program`."""
+"""The `[server]` table of a target for raw frames: one model for each program, distinguished by `program`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ClientTable(Strict):
     """What Tattach names; `{export}` stands for the exported directory."""
 
     def attached(self, export: Path | None) -> bytes:
-        """What Tattach names where the exported directory is that."""
+        """The name in Tattach for that exported directory."""
         return os.fsencode(self.aname.format(export=export or ""))
 
 
@@ -89,7 +89,7 @@ class CrosvmTable(StartedTable):
 
 
 class CommandTable(StartedTable):
-    """Any server by its command line, which is `arguments`: {unix} or {port}, and {export}, are filled in."""
+    """Any server by its command line, `arguments`, in which {unix} or {port}, and {export}, are filled in."""
 
     program: Literal["command"]
     transport: Literal["unix", "tcp"] = "unix"

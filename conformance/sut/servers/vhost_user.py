@@ -35,7 +35,7 @@ class Variant:
 
 
 class _FrontEnd(OverRings):
-    """What has a back end at a socket: one connection, made when it is first wanted and again after it broke."""
+    """The connection to a back end at a socket, made on first use and again after it broke."""
 
     variant: Variant
     tag: bytes | None = None
@@ -47,7 +47,7 @@ class _FrontEnd(OverRings):
     def device(self) -> Device:
         other = _served.get(self._path())
         if other is not None and other is not self:
-            other.hang_up()  # the other layer's, whose turn is over: a back end has one front end at a time
+            other.hang_up()  # the other layer's, which is finished: a back end has one front end at a time
         _served[self._path()] = self
         if self._device is not None:
             try:
@@ -64,7 +64,7 @@ class _FrontEnd(OverRings):
         return self._device
 
     def hang_up(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         _served.pop(self._path(), None)
         if self._device is not None:
             self._device.close()
@@ -76,7 +76,7 @@ _served: dict[str, _FrontEnd] = {}
 
 
 class VhostUserServer(_FrontEnd):
-    """A back end at a socket of the user's; never started nor ended from here."""
+    """A back end at the user's socket, which this module neither starts nor ends."""
 
     export: Path | None = None
 
@@ -89,7 +89,7 @@ class VhostUserServer(_FrontEnd):
         self.aname = spec.attached(self.export)
 
     def check(self) -> None:
-        """Refuse what is not a back end of a 9P device, before a run begins. Raises InfrastructureError."""
+        """Refuse anything but a back end of a 9P device, before a run begins. Raises InfrastructureError."""
         try:
             self.device().config(0, 2)
         except DeviceGone as error:
@@ -136,7 +136,8 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
         return self.socket_path
 
     def _listens(self) -> bool:
-        # Not the path alone: it is there before anybody listens.  The probe is a front end that leaves at once.
+        # The path alone is not enough: it exists before anybody listens. The probe is a front end that disconnects at
+        # once.
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(self.socket_path) == 0
 

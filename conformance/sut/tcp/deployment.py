@@ -41,7 +41,7 @@ class TcpDeployment(QemuGuest):
         self._largest = target.server.msize_max
         self._server = TcpServers(target.server, self.base, self.exports, progress)
         self._serving, self.version = self._server, self._server.version
-        self._own_users = not isinstance(target.server, P9ufsTable)  # to which whoever asks is root
+        self._own_users = not isinstance(target.server, P9ufsTable)  # for which every user is root
         self._looks_users_up = isinstance(target.server, DiodTable | GaneshaTable)
         if self._server.own_file_system:
             self._room_mb, self._with_room = max(self._room_mb, _ROOM_MB), tuple(self.exports)
@@ -50,7 +50,7 @@ class TcpDeployment(QemuGuest):
         return replace(super()._machine_spec(), reaches_host=True)
 
     def _mount(self, number: int, options: MountOptions) -> str:
-        # A server may grant less than a mount asks for: then as much is asked for, and /proc/mounts can be compared.
+        # A server may grant less than a mount requests: request only as much, so that /proc/mounts can be compared.
         return super()._mount(number, replace(options, msize=min(options.msize, self._largest)))
 
     def _served(self) -> set[str]:
@@ -69,8 +69,9 @@ class TcpDeployment(QemuGuest):
 
 
 def _know_users(outside: AgentLink, directory: Path) -> None:
-    """Let the mount namespace of the run know the test users of our guests: diod and nfs-ganesha let nobody attach whom
-    they cannot look up, diod not even with --allsquash. Raises InfrastructureError."""
+    """Make the test users of our guests known in the run's mount namespace: diod and nfs-ganesha refuse users that they
+    cannot look up, diod even with --allsquash. Raises InfrastructureError.
+    """
     for name, more in (("passwd", PASSWD), ("group", GROUP)):
         copy = directory / name
         copy.write_text(Path("/etc", name).read_text(encoding="utf-8") + more, encoding="utf-8")

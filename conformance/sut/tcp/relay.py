@@ -1,6 +1,6 @@
 """A TCP port of 127.0.0.1 that leads elsewhere: into the network namespace of a server that listens on every address.
 
-Rule of this module: bytes go on as they come; nothing is known of 9P.
+Rule of this module: it passes bytes on as they come, and knows nothing of 9P.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Relay:
     def close(self) -> None:
         """End it, and each connection."""
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # close() alone leaves accept() waiting
+            self._listener.shutdown(socket.SHUT_RDWR)  # close() alone does not wake accept()
         self._listener.close()
         with self._lock:
             for end in self._open:
@@ -61,7 +61,7 @@ class Relay:
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    """Pass on what comes from `source` until it ends, and then its end."""
+    """Pass on all bytes from `source`, and then its end of file."""
     with contextlib.suppress(OSError):
         while data := source.recv(_CHUNK):
             sink.sendall(data)

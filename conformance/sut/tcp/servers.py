@@ -32,7 +32,7 @@ _PROGRAMS: dict[type[StartedTable], type[Started[Any]]] = {
 
 
 class TcpServers(Serving):
-    """They run in the mount namespace of the run, and see what is mounted there below an export."""
+    """They run in the run's mount namespace, and see what is mounted there below an export."""
 
     def __init__(self, table: StartedTable, base: Path, exports: Sequence[Path], progress: Progress) -> None:
         program = _PROGRAMS[type(table)]
@@ -60,7 +60,7 @@ class TcpServers(Serving):
             program.start()
             if program.own_network:
                 self._relays.append(Relay(partial(program.inside_network, partial(_connected, program.port))))
-        self.version = self._programs[0].version()  # a program that had to be fetched has one only now
+        self.version = self._programs[0].version()  # a fetched program has one only now
         self.title = f"{self._programs[0].name} {self.version}"
 
     def source(self, number: int) -> tuple[str, str]:

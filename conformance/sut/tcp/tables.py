@@ -1,4 +1,4 @@
-"""What a target of kind `tcp` may say."""
+"""The tables of kind `tcp`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TcpReferenceTable(ReferenceTable):
 
 
 class TcpDiodTable(DiodTable):
-    """diod, to which the guest's users are themselves."""
+    """diod, with the guest's users as they are."""
 
     transport: Literal["tcp"] = "tcp"
     aname: str = "{export}"

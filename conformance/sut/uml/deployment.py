@@ -1,7 +1,7 @@
 """Targets of kind `uml`: a User-Mode Linux guest whose virtio-9p devices are vhost-user back ends of this host.
 
 The devices are processes, `program = "reference"` or any other back end by its own command; each serves one share. The
-server and the guest live in the mount namespace of the run, like QEMU does for targets of kind `qemu`.
+server and the guest live in the run's mount namespace, like QEMU for targets of kind `qemu`.
 """
 
 from __future__ import annotations

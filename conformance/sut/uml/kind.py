@@ -27,7 +27,7 @@ class Uml(Kind[UmlTarget, GuestOptions]):
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"guest", "soak", "several-shares", "pause", "power-cut"})
 
     def transports(self, target: UmlTarget) -> tuple[str, ...]:
-        """See Kind: without a guest only the project's own back end is started."""
+        """See Kind: only the project's own back end is started without a guest."""
         return () if target.server.command else VHOST_USER
 
     def unused(self, target: UmlTarget, use: Use) -> Iterator[tuple[str, str]]:

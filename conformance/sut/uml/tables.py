@@ -1,4 +1,4 @@
-"""What a target of kind `uml` may say."""
+"""The tables of kind `uml`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Targets of kind `v86`: a 32-bit guest under the emulator v86, whose virtio-9p device has one share.
 
 Without [server] the device is v86's own server, which keeps files in the emulator's memory: there is no directory of
-this host behind it and nothing outside that could make system calls, so the deployment has no vantage outside
-(`Nowhere`). With [server] the messages go through v86's handle9p to a server of this host, contained like every server
-under test, and the vantage outside is the directory that it exports.
+this host behind it, and nothing outside can make system calls, so the deployment has no vantage outside (`Nowhere`).
+With [server] the messages go through v86's handle9p to a server of this host, contained like every server under test,
+and the vantage outside is its exported directory.
 """
 
 from __future__ import annotations

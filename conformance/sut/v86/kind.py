@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class V86(Kind[V86Target, RunOptions]):
-    """See the module. It has no room for workloads, and is too slow for them."""
+    """See the module. It has too little memory for workloads, and is too slow for them."""
 
     name = "v86"
     title = "a 32-bit guest under the emulator v86: its own server, or one of this host behind its device"

@@ -1,4 +1,4 @@
-"""What a target of kind `v86` may say."""
+"""The tables of kind `v86`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Second machines: the same hypervisor and guest with other devices, for cases that need another share.
 
 One worker has at most one of them beside its own machine. It is started (under QEMU restored from the same snapshot:
-the host's side of a device is nothing that the guest sees) when a case first asks for one of its devices, serves the
-cases that follow, and is ended when another set is asked for or the run ends.
+the guest does not see the host's side of a device) when a case first requests one of its devices. It serves the
+following cases, and is ended when another set is requested or the run ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Machine(Protocol):
         """Bring it up. Raises InfrastructureError."""
 
     def place(self, number: int, label: str, options: MountOptions, *, in_second_machine: bool) -> Place:
-        """Mount its share `number` so."""
+        """Mount its share `number` with these options."""
 
     def stop(self) -> None:
         """End it."""
@@ -44,7 +44,7 @@ class SecondMachines:
         self._machine: Machine | None = None
 
     def place(self, device: Device, options: MountOptions) -> Place:
-        """A share with that device, mounted so."""
+        """A share with that device, mounted with these options."""
         machine = self._with(device)
         number = self._devices.index(device)
         return machine.place(number, str(device), options, in_second_machine=True)

@@ -1,7 +1,7 @@
 """The effect of QEMU's security models on the comparison of inside with outside.
 
-Rule of this module: a difference is tolerated only where the model itself makes it, and the reason names the
-model. Source: QEMU's manual, -fsdev security_model; hw/9pfs/9p-local.c.
+Rule of this module: a difference is tolerated only if the model itself causes it, and the reason names the model.
+Source: QEMU's manual, -fsdev security_model; hw/9pfs/9p-local.c.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def rules(model: str, host_root: bool) -> dict[str, Rule]:
 
 
 def comparer(model: str, overrides: Mapping[str, Rule], *, host_root: bool | None = None) -> Comparer:
-    """The comparison of a share with that model: its rules, those of the profile over them, and what it hides.
+    """The comparison of a share with that model: its rules, overridden by the profile's, and the names that it hides.
 
     ``host_root``: whether its server runs as root; None: as this process does.
     """
@@ -47,7 +47,7 @@ def comparer(model: str, overrides: Mapping[str, Rule], *, host_root: bool | Non
 
 
 def hidden(model: str, name: str) -> bool:
-    """Whether the model keeps something of its own under that name of the host, which the guest must not see."""
+    """Whether the model keeps its own data under that name on the host, which the guest must not see."""
     if model == "mapped-file":
         return name in (".virtfs_metadata", ".virtfs_metadata_root")
     return model == "mapped-xattr" and name.startswith("user.virtfs.")

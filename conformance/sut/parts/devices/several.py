@@ -1,4 +1,4 @@
-"""Guests whose devices are made by options: other exports and security models, and second machines with such."""
+"""Guests whose devices have options: other exports and security models, and second machines with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ODD_NAME = "a name, with=odd 'characters' \N{LATIN SMALL LETTER U WITH DIAERESIS
 
 
 class SeveralDevices(GuestDeployment[M]):
-    """Four devices; `share0` is of the one that cases run on, unless they ask for another."""
+    """Four devices; cases run on `share0` unless they request another."""
 
     devices: Sequence[Device]
     """Each with the security model that it has."""
@@ -26,9 +26,9 @@ class SeveralDevices(GuestDeployment[M]):
     _second: SecondMachines
 
     def _lay_out(self, given: Sequence[Device], model: SecurityModel, plain: Device = Device()) -> None:  # noqa: B008 - frozen
-        """Name the exports: of the devices `given`, then of `plain` ones, one for each tag.
+        """Name the exports: for the devices `given`, then for `plain` ones, one for each tag.
 
-        `model`: the security model of those that ask for none.
+        `model`: the security model of devices that request none.
         """
         scratch = self.host.scratch.path
         devices = [*given, *[plain] * (len(TAGS) - len(given))]
@@ -51,7 +51,7 @@ class SeveralDevices(GuestDeployment[M]):
                 served.symlink_to(path)
 
     def place(self, number: int, label: str, options: MountOptions, *, in_second_machine: bool) -> Place:
-        """A share of this machine, mounted so."""
+        """A share of this machine, mounted with these options."""
         return replace(
             super().beside(number, options),
             label=label,
