@@ -18,6 +18,7 @@ from conformance.evidence.models import CaseResult
 from conformance.raw.wire import Wire
 from conformance.run.session import WireSession
 from conformance.run.wire import WireRunner
+from conformance.sut.servers.programs import CommandServer
 from guests.host.endings import OutOfMemory
 from tests.cases import made_case
 from tests.targets import served
@@ -188,6 +189,26 @@ def test_an_export_that_somebody_removes_is_made_again(runner: WireRunner) -> No
     shutil.rmtree(export)  # between two cases
     seen = run(runner, asks)
     assert (seen.verdict, seen.infrastructure) == ("error", True), seen.reason
+    assert run(runner, asks).verdict == "pass"
+
+
+@pytest.mark.parametrize("family", ["fake", "confinement"])
+def test_a_scratch_directory_that_somebody_removes_is_made_again(runner: WireRunner, family: str) -> None:
+    """The socket went with it, and the server was charged with taking no connection: systemd-tmpfiles does that."""
+    server = runner.session.server
+    assert isinstance(server, CommandServer) and server._short is not None
+    scratch = server._short.path
+
+    def loses_it(wire: Wire) -> None:
+        """Opens a further connection."""
+        wire.client.getattr(wire.root)
+        shutil.rmtree(scratch)
+        wire.connect()
+
+    made = dataclasses.replace(case_of(loses_it), family=family)
+    seen = runner.run_item(made, "", loses_it, {"wire": None})[0]
+    assert (seen.verdict, seen.infrastructure) == ("error", True), seen.reason
+    assert f"the scratch directory {scratch} was removed" in seen.reason
     assert run(runner, asks).verdict == "pass"
 
 

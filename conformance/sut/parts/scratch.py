@@ -10,6 +10,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from conformance.ground import GroundLost
 from guests.host import paths
 from guests.host.file_systems import mount_new
 from guests.host.files import remove_tree
@@ -36,6 +37,12 @@ class Scratch:
         except BaseException:
             self.remove()
             raise
+
+    def lost(self) -> GroundLost | None:
+        """The error when another process has removed the directory, or None."""
+        if self.path.is_dir():
+            return None
+        return GroundLost(f"the scratch directory {self.path} was removed while it was in use", "leave it alone")
 
     def remove(self) -> None:
         """Remove it; a second call does nothing."""
