@@ -12,8 +12,10 @@ _MANY = 30
 def nearest(word: str, valid: Iterable[str]) -> str | None:
     """The valid word nearest to `word`, or None where none is near."""
     folded = {one.casefold(): one for one in sorted(valid)}
-    near = difflib.get_close_matches(word.casefold(), folded, 1, 0.6)
-    return folded[near[0]] if near else None
+    near = difflib.get_close_matches(word.casefold(), folded, 3, 0.6)
+    # two letters that changed places are the likeliest error, which difflib counts as two
+    swapped = [one for one in near if sorted(one) == sorted(word.casefold())]
+    return folded[(swapped or near)[0]] if near else None
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:

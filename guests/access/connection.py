@@ -22,6 +22,7 @@ import paramiko
 from guests.access.destination import Destination, parse
 from guests.access.ssh import SshShell
 from guests.errors import InfrastructureError, UsageError
+from guests.words import did_you_mean
 
 _LIMIT = 20.0
 """Seconds for each step of a connection: the socket, the banner, the key exchange, the authentication."""
@@ -99,8 +100,9 @@ def _connected(
             sock = socket.create_connection((host, port), timeout=_LIMIT)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, paramiko.SSHException) as error:
+        near = did_you_mean(destination.host, _known_names(said, config)) if isinstance(error, socket.gaierror) else ""
         raise InfrastructureError(
-            f"no connection to {destination} ({host} port {port}): {_why(error)}",
+            f"no connection to {destination} ({host} port {port}): {_why(error)}{near}",
             f"try it by hand: ssh {_by_hand(destination, config)} true",
         ) from error
     return _authenticated(destination, config, sock, said)
@@ -192,6 +194,20 @@ def _failed(destination: Destination, config: Path | None, error: Exception) -> 
         )
     by_hand = f"try it by hand: ssh {_by_hand(destination, config)} true"
     return InfrastructureError(f"SSH to {destination} failed: {_why(error)}", by_hand)
+
+
+def _known_names(said: Mapping[str, Sequence[str]], config: Path | None) -> set[str]:
+    """The names of machines in the SSH configuration, known_hosts and /etc/hosts, as far as they can be read."""
+    names: set[str] = set()
+    with contextlib.suppress(OSError, paramiko.SSHException):
+        names |= paramiko.SSHConfig.from_path(str(config or Path("~/.ssh/config").expanduser())).get_hostnames()
+    for file in " ".join(said.get("userknownhostsfile", ())).split():
+        with contextlib.suppress(OSError, paramiko.SSHException):
+            names |= {name.partition("]")[0].lstrip("[") for name in paramiko.HostKeys(os.path.expanduser(file))}
+    with contextlib.suppress(OSError):
+        lines = Path("/etc/hosts").read_text(encoding="utf-8", errors="replace").splitlines()
+        names |= {name for line in lines for name in line.partition("#")[0].split()[1:]}
+    return {name for name in names if not name.startswith("|") and "*" not in name}
 
 
 def _expanded(command: str, host: str, port: int, user: str) -> str:

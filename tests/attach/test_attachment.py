@@ -49,6 +49,7 @@ def test_outside_is_a_path_here_or_on_another_host(text: str, path: str, host: D
         ({"tag": "", "mounted": "/mnt/x", "allow": ("remount",)}, "--allow remount means nothing with --mounted"),
         ({"process": "/run/x.pid"}, "--process '/run/x.pid': give pidfile:PATH, name:NAME or command:COMMAND"),
         ({"process": "name:"}, "--process 'name:': give pidfile:PATH"),
+        ({"process": "nmae:x"}, "or command:COMMAND: did you mean 'name'?"),
     ],
 )
 def test_what_is_missing_or_wrong_is_refused(changed: dict[str, object], refusal: str) -> None:
@@ -103,10 +104,12 @@ def test_a_machine_without_python_says_how_much_its_shell_makes() -> None:
 
 def test_a_device_that_is_driven_in_a_guest_says_how_the_guest_is_reached() -> None:
     class There:
-        attached = attachment(**RIGHT)  # type: ignore[arg-type]
+        attached = attachment(**RIGHT, implementation="QEMU")  # type: ignore[arg-type]
+        version = "QEMU 10.0"
 
         def environment(self) -> dict[str, str]:
             return {"access": "SSH to root@192.0.2.7", "guest": "Linux 6.1", "target_version": "bhyve"}
 
     device = AttachedDevice(There)  # type: ignore[arg-type]
     assert device.surroundings() == {"access": "SSH to root@192.0.2.7", "guest": "Linux 6.1"}
+    assert f"{device.name} {device.version()}" == "QEMU 10.0"

@@ -58,6 +58,9 @@ def test_a_guest_whose_clock_runs_wrong_is_refused(machines: Machines, monkeypat
 def test_a_directory_that_there_is_not_is_refused(machines: Machines) -> None:
     with pytest.raises(UsageError, match="--outside: /nowhere is not a directory of host"):
         machines.attach(outside="host:/nowhere").start()
+    wrong = f"host:{machines.share.parent}/shaer"
+    with pytest.raises(UsageError, match=rf"is not a directory of host: did you mean '{machines.share}'\?"):
+        machines.attach(outside=wrong).start()
     assert machines.left() == []
 
 

@@ -123,6 +123,17 @@ def test_nobody_there_is_one_line(tmp_path: Path) -> None:
         connect(Destination("machine"), written(server))
 
 
+def test_a_name_that_is_misspelt_is_answered_with_the_nearest_known_one(tmp_path: Path) -> None:
+    server = SshServer(tmp_path, port=1)
+    key = f"{server.host_key.get_name()} {server.host_key.get_base64()}"
+    server.known_hosts.write_text(f"[debian-guest.invalid]:2222 {key}\n")
+    config = written(server)
+    config.write_text(config.read_text() + f"Host *\n  UserKnownHostsFile {server.known_hosts}\n")
+    for wrong, right in (("mahcine", "machine"), ("debain-guest.invalid", "debian-guest.invalid")):
+        with pytest.raises(InfrastructureError, match=rf"no connection to {wrong} .*: did you mean '{right}'\?"):
+            connect(Destination(wrong), config)
+
+
 def test_a_configuration_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "config").write_text("Hostt machine\n")
     with pytest.raises(UsageError, match=r"the SSH configuration for machine: .*config"):

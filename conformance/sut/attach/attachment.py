@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from conformance.errors import UsageError
 from guests.access import destination
 from guests.access.destination import Destination
-from guests.words import shown, unknown
+from guests.words import did_you_mean, shown, unknown
 
 Allowance = Literal["remount", "guest-pci"]
 """What could hurt a machine that is not the suite's, and is done only where --allow names it.
@@ -122,7 +122,8 @@ def process_of(text: str) -> str:
     """The command for `pidfile:PATH`, `name:NAME` or `command:COMMAND`. Raises UsageError."""
     way, colon, value = text.partition(":")
     if not colon or not value or way not in _WAYS:
-        raise UsageError(f"--process {shown(text)}: give pidfile:PATH, name:NAME or command:COMMAND")
+        near = did_you_mean(way, _WAYS) if colon and way not in _WAYS else ""
+        raise UsageError(f"--process {shown(text)}: give pidfile:PATH, name:NAME or command:COMMAND{near}")
     return _WAYS[way].format(value if way == "command" else shlex.quote(value))
 
 

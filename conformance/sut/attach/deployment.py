@@ -18,7 +18,7 @@ from conformance.errors import InfrastructureError, Undrivable, UsageError
 from conformance.features import FEATURES
 from conformance.ground import GroundLost
 from conformance.sut.attach.attachment import Attachment
-from conformance.sut.attach.facts import Facts, ask, cost
+from conformance.sut.attach.facts import Facts, ask, cost, near_path
 from conformance.sut.attach.together import Alone, Together
 from conformance.sut.parts.base import BROKEN, ShareDeployment
 from conformance.sut.parts.devices.security_models import comparer
@@ -31,7 +31,7 @@ from conformance.virtio.guest_pci import GuestBus
 from guests.agent.clock import rate_between, wrong_clock
 from guests.agent.hosts import Host, reach, uptime
 from guests.agent.link import AgentLink
-from guests.words import unknown
+from guests.words import did_you_mean, unknown
 
 _TRACES = "/sys/kernel/tracing/instances/assay9*"
 """What the agent and the programs of a soak have the kernel's tracing do in."""
@@ -169,7 +169,8 @@ class AttachDeployment(ShareDeployment):
         if not guest.linux:
             raise UsageError(f"{guest.where} runs {guest.said['system']}: attach needs a Linux guest so far")
         if not outside.directory:
-            raise UsageError(f"--outside: {outside.place} is not a directory of {outside.where}")
+            near = near_path(self._hosts["outside"], outside.place)
+            raise UsageError(f"--outside: {outside.place} is not a directory of {outside.where}{near}")
         if not outside.writable:
             raise UsageError(f"--outside: {outside.place} cannot be written by the user of {outside.where}")
         if not guest.directory or not guest.writable:
@@ -191,7 +192,11 @@ class AttachDeployment(ShareDeployment):
         if self.attached.mounted:
             line = mounted(self.inside, self.mount_point)
             if line is None:
-                raise UsageError(f"--mounted: nothing is mounted at {self.mount_point} in {self._facts['guest'].where}")
+                shares = [where for _, where, kind, _ in self.inside.calls.mounts() if kind == "9p"]
+                raise UsageError(
+                    f"--mounted: nothing is mounted at {self.mount_point} in {self._facts['guest'].where}"
+                    f"{did_you_mean(self.mount_point, shares)}"
+                )
             if line.split()[2] != "9p":
                 raise UsageError(f"--mounted: what is mounted at {self.mount_point} is not a 9p share ({line})")
             self._line = line

@@ -11,6 +11,7 @@ from conformance.features import FEATURES
 from guests.agent.hosts import PYTHONS, Host
 from guests.agent.shell_channel import expressed
 from guests.errors import InfrastructureError
+from guests.words import nearest, shown
 
 _ASK = """\
 echo system=$(uname -s); echo release=$(uname -r); echo machine=$(uname -m); echo uid=$(id -u)
@@ -100,6 +101,13 @@ def ask(host: Host, place: str) -> Facts:
             "its user needs /bin/sh, and a shell that prints nothing by itself",
         )
     return Facts(host.where, place, {key: value for key, value in said.items() if value})
+
+
+def near_path(host: Host, path: str) -> str:
+    """`: did you mean '/tmp'?` for a path that is not there, or nothing: the nearest name in its directory."""
+    parent, _, name = path.rstrip("/").rpartition("/")
+    near = nearest(name, host.run(["ls", "-A", parent or "/"]).stdout.splitlines())
+    return "" if near is None else f": did you mean {shown(f'{parent}/{near}')}?"
 
 
 def cost(features: Iterable[str], reasons: Mapping[str, str]) -> list[str]:

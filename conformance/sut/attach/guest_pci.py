@@ -76,4 +76,4 @@ class AttachedDevice(FromGuest):
 
     def version(self) -> str:
         version = self._deployment.version
-        return "" if version == self.name else version
+        return "" if version == self.name else version.removeprefix(f"{self.name} ")

@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, ClassVar
 
 from conformance.errors import UsageError
 from conformance.sut.attach.attachment import Attachment, attachment
-from conformance.sut.hypervisor.tables import HypervisorOptions, HypervisorTable, HypervisorTarget, command_of
+from conformance.sut.attach.facts import near_path
+from conformance.sut.hypervisor.tables import (
+    GUEST,
+    HypervisorOptions,
+    HypervisorTable,
+    HypervisorTarget,
+    check_placeholders,
+    command_of,
+)
 from conformance.sut.kind import Asked, Capability, Kind, Use
 from conformance.sut.registry import register
 from guests.agent.hosts import Host, reach
-from guests.words import shown, unknown
+from guests.words import did_you_mean, shown, unknown
 
 if TYPE_CHECKING:
     from conformance.raw.server import Server
@@ -40,6 +48,7 @@ class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
         host = reach(attached(asked).outside.host, attached(asked).ssh_config)
         try:
             check_programs(asked.target, values, host)
+            check_files(asked.target, values, host)
         finally:
             host.close()
 
@@ -89,11 +98,11 @@ def attached(asked: Asked[HypervisorTarget, HypervisorOptions]) -> Attachment:
 
 def guest_of(asked: Asked[HypervisorTarget, HypervisorOptions]) -> str:
     """The guest's destination, in which {address} and {port} may stand. Raises UsageError."""
-    guest = asked.options.guest or asked.target.share.guest
-    for name in re.findall(r"\{(\w+)\}", guest):
-        if name not in ("address", "port"):
-            raise UsageError(f"--guest: {unknown('placeholder', f'{{{name}}}', ['{address}', '{port}'])}")
-    return guest
+    try:
+        check_placeholders("--guest", asked.options.guest, GUEST)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return asked.options.guest or asked.target.share.guest
 
 
 def values_of(asked: Asked[HypervisorTarget, HypervisorOptions]) -> dict[str, str]:
@@ -128,10 +137,23 @@ def check_programs(target: HypervisorTarget, values: Mapping[str, str], host: Ho
             first.setdefault(found[1], where)
     done = host.run("for w in " + " ".join(first) + "; do command -v $w > /dev/null || echo $w; done")
     if missing := done.stdout.split():
-        raise UsageError(f"{first[missing[0]]}: {host.where} has no program {shown(missing[0])}")
+        there = host.run("echo $PATH | tr : '\\n' | while read d; do ls $d; done").stdout.split()
+        near = did_you_mean(missing[0], there)
+        raise UsageError(f"{first[missing[0]]}: {host.where} has no program {shown(missing[0])}{near}")
 
 
-_MUST = ("machine.start", "machine.stop", "machine.alive", "backing.make")
+def check_files(target: HypervisorTarget, values: Mapping[str, str], host: Host) -> None:
+    """Refuse a path that is none of the machine's host, where the user must give it: what is there before the machine.
+
+    Raises UsageError.
+    """
+    for key, own in target.values.items():
+        path = values[key]
+        if not own and path.startswith("/") and not host.run(["test", "-e", path]).ok:
+            raise UsageError(f"--value {key}: {host.where} has no {shown(path)}{near_path(host, path)}")
+
+
+_MUST = ("machine.start", "machine.stop", "machine.alive", "machine.version", "backing.make")
 _WORD = re.compile(r"\s*([\w./+-]+)(?=\s|$)")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -27,6 +27,17 @@ PLACEHOLDERS = {
 """What commands may name in braces, beside the keys of [values]."""
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 """No other brace is touched: shell and awk have their own."""
+
+
+GUEST = ("address", "port")
+"""What the guest's destination may name in braces: what `machine.address` prints, the free port."""
+
+
+def check_placeholders(where: str, text: str, valid: Iterable[str]) -> None:
+    """Raise ValueError for a placeholder that is none of the valid ones."""
+    for name in _PLACEHOLDER.findall(text):
+        if name not in valid:
+            raise ValueError(f"{where}: {unknown('placeholder', f'{{{name}}}', [f'{{{one}}}' for one in valid])}")
 
 
 class MachineTable(Strict):
@@ -188,11 +199,8 @@ class HypervisorTable(Target):
             "backing.unmount": {"dir"},
         }
         for where, text in self.commands():
-            for name in _PLACEHOLDER.findall(text):
-                if name not in valid | own.get(where, set()):
-                    raise ValueError(
-                        f"{where}: {unknown('placeholder', f'{{{name}}}', [f'{{{one}}}' for one in valid])}"
-                    )
+            check_placeholders(where, text, valid | own.get(where, set()))
+        check_placeholders("share.guest", self.share.guest, GUEST)
         return self
 
     def commands(self) -> Iterator[tuple[str, str]]:
