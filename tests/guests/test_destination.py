@@ -129,7 +129,7 @@ def test_a_name_that_is_misspelt_is_answered_with_the_nearest_known_one(tmp_path
     server.known_hosts.write_text(f"[debian-guest.invalid]:2222 {key}\n")
     config = written(server)
     config.write_text(config.read_text() + f"Host *\n  UserKnownHostsFile {server.known_hosts}\n")
-    for wrong, right in (("mahcine", "machine"), ("debain-guest.invalid", "debian-guest.invalid")):
+    for wrong, right in (("machiine", "machine"), ("debain-guest.invalid", "debian-guest.invalid")):
         with pytest.raises(InfrastructureError, match=rf"no connection to {wrong} .*: did you mean '{right}'\?"):
             connect(Destination(wrong), config)
 

@@ -45,7 +45,7 @@ def mistakes(text: str) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_each_word_of_a_shipped_target_is_mended_by_one_line(name: str, tmp_path: Path) -> None:
+def test_each_word_of_a_shipped_target_is_answered_by_one_line(name: str, tmp_path: Path) -> None:
     text, mine = Path(str(files("conformance.targets") / f"{name}.toml")).read_text(), tmp_path / "mine.toml"
     tried = 0
     for meant, wrong in mistakes(text):

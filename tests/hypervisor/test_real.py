@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,9 @@ from conformance.sut.registry import kind_of
 from conformance.vfs.mount_options import MountOptions
 from guests.images.store import Image, ensure_image
 from guests.machines.qemu.argv import KERNEL_COMMAND_LINE
+
+STEADY = KERNEL_COMMAND_LINE.replace("tsc=reliable", "clocksource=hpet")
+"""A kernel that measures its TSC on a busy host gets it wrong; the speed of the HPET is known."""
 
 pytestmark = [
     pytest.mark.guest,
@@ -45,7 +50,7 @@ def options(image: Image, tmp_path: Path) -> dict[str, str | tuple[str, ...]]:
     )
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(tmp_path / "control.qcow2"), "1G"], check=True)
     more = (
-        f"-kernel {image.vmlinux} -initrd {image.initramfs} -append '{KERNEL_COMMAND_LINE}' -cpu max "
+        f"-kernel {image.vmlinux} -initrd {image.initramfs} -append '{STEADY}' -cpu max "
         f"-drive if=virtio,format=qcow2,file={tmp_path}/control.qcow2"
     )
     return {
@@ -108,3 +113,43 @@ def test_a_machine_that_loses_its_power_comes_back(options: dict[str, str | tupl
     finally:
         made.stop()
     assert not any((tmp_path / "share").iterdir())
+
+
+def test_a_machine_is_restored_from_its_snapshot_and_its_clock_is_right(
+    options: dict[str, str | tuple[str, ...]], tmp_path: Path
+) -> None:
+    """`save` and `restore` by QEMU's monitor, in a copy of the shipped file as a user would make it."""
+    (tmp_path / "mine.toml").write_text(with_snapshots(Path(str(files("conformance.targets") / "qemu-remote.toml"))))
+    target = load(str(tmp_path / "mine.toml"))
+    made = kind_of(target).deployment(asked_of(target, options), tmp_path, print)
+    made.start()
+    try:
+        made.mount(MountOptions())
+        made.inside.calls.write_text("/run/later", "made after the snapshot")
+        made.inside.calls.write_text(f"{made.inside_root}/a", "kept")
+        boot = made.inside.calls.read_text("/proc/sys/kernel/random/boot_id")
+        made.recover()
+        assert made.inside.calls.read_text("/proc/sys/kernel/random/boot_id") == boot, "it has not booted again"
+        assert "later" not in made.inside.calls.listdir("/run"), "it is as it was saved"
+        now = float(made.inside.calls.run(["date", "+%s"])["stdout"])
+        assert abs(now - time.time()) < 60, "its clock is not that of the snapshot"
+        made.mount(MountOptions())
+        assert made.inside.calls.read_text(f"{made.inside_root}/a") == "kept", "the share is none of the snapshot's"
+        assert made.trouble() is None
+    finally:
+        made.stop()
+    assert not any((tmp_path / "share").iterdir())
+
+
+def with_snapshots(shipped: Path) -> str:
+    """The file's text, its machine with a monitor by which it is saved and restored."""
+    ask = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); f=s.makefile('rwb'); "
+    ask += "f.write(sys.argv[2].encode()+b'\\ninfo name\\n'); f.flush(); d=b''\n"
+    ask += "while sys.argv[3].encode() not in d: d+=s.recv(4096)\n"
+    ask += "sys.exit(d.decode(errors='replace') if b'Error' in d else 0)"
+    lines = [
+        f"""{key} = '''python3 -c "{ask}" {{run}}/monitor "{command}" {{name}}'''"""
+        for key, command in (("save", "savevm ready"), ("restore", "loadvm ready"))
+    ]
+    monitor = "-monitor unix:{run}/monitor,server=on,wait=off -serial "
+    return shipped.read_text().replace("-serial ", monitor).replace("[machine]\n", "\n".join(["[machine]", *lines, ""]))

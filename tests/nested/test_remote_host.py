@@ -6,9 +6,11 @@ Nothing goes through this machine's file system: the paths exist on the outer gu
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import pytest
 
+from conformance.evidence.overview import standing
 from conformance.evidence.record import load_run
 from soak.journal import open_existing
 from soak.judges import ACCEPTABLE
@@ -20,18 +22,15 @@ WHOLE = "ASSAY9_TEST_WHOLE"
 SAMPLE = "OPEN-001 or STAT-001 or RENAME-001 or ROMOUNT-002 or NODEV-001 or NESTED-001 or FULL-001"
 
 
-def judged(remote: Remote, *words: str) -> dict[str, int]:
-    """Run cases on a machine that `qemu-remote` starts there; verdict -> cases."""
+def judged(remote: Remote, *words: str) -> Counter[str]:
+    """Run cases on a machine that `qemu-remote` starts there, and see that they are as expected; standing -> cases."""
     done = remote.assay9("run", "qemu-remote", *remote.qemu, *words)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     record = load_run(remote.newest())
     assert record.environment.access.startswith(f"SSH to {remote.outer.guest}:")
     assert record.environment.other["outside"].startswith(f"{remote.outer.host}: Linux")
     assert record.environment.exported is not None and record.environment.exported.path.startswith(SHARE)
-    counts: dict[str, int] = {}
-    for result in record.results:
-        counts[result.verdict] = counts.get(result.verdict, 0) + 1
-    return counts
+    return Counter(standing(result) for result in record.results)
 
 
 def test_a_machine_is_started_judged_and_ended_on_another_host(remote: Remote) -> None:
@@ -46,7 +45,8 @@ def test_the_whole_layer_vfs_on_another_host(remote: Remote) -> None:
 
 
 def test_raw_messages_reach_the_device_through_its_guest(remote: Remote) -> None:
-    counts = judged(remote, "--layer=wire", "--family=walk")
+    """But those with thousands of messages, each of which is an answer over two connections of SSH."""
+    counts = judged(remote, "--layer=wire", "--family=walk", "-k", "not (WIRE-WALK-027 or WIRE-WALK-044)")
     assert counts["pass"] > 30 and not set(counts) & {"fail", "error"}, counts
 
 
