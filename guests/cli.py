@@ -105,8 +105,8 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
     Needs mmdebstrap, squashfs-tools and, for an ordinary user, uidmap; and a Debian mirror, which
     mmdebstrap finds by itself. Once built, an image is used without network.
 
-    NAME may also be uml (a User-Mode Linux kernel, compiled here in some minutes), qemu11 (QEMU 11.1
-    in a root of its own) or v86 (the emulator v86 from npm, and a guest of 32 bits for it).
+    NAME may also be uml (a User-Mode Linux kernel, compiled here in some minutes), qemu11 (QEMU 11.1 in its own root)
+    or v86 (the emulator v86 from npm, and a 32-bit guest for it).
     """
     buildable = (*recipe_names(), *_FURTHER)
     for name in names:
@@ -268,7 +268,7 @@ def clean(snapshots: bool, everything: bool) -> None:
     """
     done = clean_left_over(also_kept=True)
     current = {load_recipe(name).directory_name for name in recipe_names()}
-    # Names that begin with a dot are locks, and what another run is making just now.
+    # Names that begin with a dot are locks, and entries that another run is making.
     for directory in sorted(paths.images_dir().glob("[!.]*")):
         if everything or directory.name not in current:
             done += _removed(directory)
@@ -331,7 +331,7 @@ def _v86(progress: Progress, rebuild: bool) -> Path:
 
 
 def _boot_v86(memory_mb: int) -> None:
-    """A guest that lives as long as its shell: commands from standard input, one a line."""
+    """A guest that lives as long as its shell; commands come from standard input, one per line."""
     with _boot_directory() as run_dir:
         with contextlib.ExitStack() as running:
             with shown_activity("starting v86") as say:
@@ -353,8 +353,9 @@ def _boot_v86(memory_mb: int) -> None:
 
 @contextlib.contextmanager
 def _boot_directory() -> Iterator[Path]:
-    """A directory for a machine's logs. It goes with a start that fails, unless it has logs, which the message names;
-    `assay9 guest clean` removes those."""
+    """A directory for a machine's logs. It is removed after a failed start, unless it has logs, which the message
+    names; `assay9 guest clean` removes those.
+    """
     run_dir = Path(tempfile.mkdtemp(prefix="boot-", dir=paths.cache_dir()))
     try:
         yield run_dir

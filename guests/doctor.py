@@ -45,7 +45,7 @@ class Finding:
 
 
 def probes(qemu: str = DEFAULT_QEMU, quick: bool = False, verify: bool = False) -> list[Finding]:
-    """All questions asked. ``quick`` leaves out what takes seconds: booting a kernel under KVM.
+    """All questions. ``quick`` leaves out what takes seconds: booting a kernel under KVM.
 
     ``verify`` checks every byte of the cache.
     """
@@ -78,7 +78,7 @@ def host_system() -> Finding:
 
 
 def qemu_program(qemu: str) -> Finding:
-    """The hypervisor is there, runs, and has what machines need."""
+    """The hypervisor exists, runs, and has what machines need."""
     said = qemu_version(qemu)
     try:
         require(str(find_qemu(qemu)), [*MACHINE, *SHARES])
@@ -94,7 +94,7 @@ def program(name: str, package: str, what_for: str, needed: bool = True) -> Find
 
 
 def build_tools() -> Finding:
-    """What building a guest image needs; only needed while the default image is not built."""
+    """The tools that build a guest image; only needed while the default image is not built."""
     missing = missing_build_packages()
     detail = "all there" if not missing else f"missing: {', '.join(missing)}"
     remedy = f"apt-get install {' '.join(missing)}"
@@ -112,7 +112,7 @@ def user_namespaces() -> Finding:
 
 
 def disk_space() -> Finding:
-    """Room in the cache for an image and its snapshot."""
+    """Space in the cache for an image and its snapshot."""
     where = paths.cache_dir()
     free = shutil.disk_usage(where).free // 1_000_000
     wanted = 500 if _image_there() else BUILD_SPACE_MB
@@ -147,7 +147,7 @@ def private_qemu() -> Finding:
 
 
 def v86() -> Finding:
-    """What the targets v86 and reference-v86 need is in the cache, and node is there to run it."""
+    """The targets v86 and reference-v86 have their files in the cache, and node can run them."""
     fetched = find_v86() is not None
     missing = missing_for_v86(fetched)
     install = f"apt-get install {' '.join(missing)}"
@@ -197,7 +197,7 @@ def kvm(qemu: str, quick: bool) -> Finding:
 
 
 def cache(verify: bool) -> Finding:
-    """The cache holds what was put there. Damage is only a note: a run repairs what it needs."""
+    """The cache is intact. Damage is only a note: a run repairs what it needs."""
     found = list(everything())
     states = {cached.what: state for cached in found if (state := cached.state(whole=verify)) is not None}
     if states:

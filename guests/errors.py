@@ -9,10 +9,10 @@ from __future__ import annotations
 class InfrastructureError(Exception):
     """Something under the test broke: the guest, SSH, a package, a disk.
 
-    Never an ``AssertionError``: pytest and Allure must show it as *broken*, not as *failed*, and a run
-    that ends with it exits 3 (worth a retry).
+    Never an ``AssertionError``: pytest and Allure must show it as *broken*, not as *failed*, and a run that ends with
+    it exits with status 3 (worth a retry).
 
-    ``message`` is one line saying what is wrong, ``remedy`` one line saying what to do about it.
+    ``message`` is one line that says what is wrong, ``remedy`` one line that says what to do about it.
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:

@@ -14,7 +14,7 @@ from guests.machines.v86.state import FILES as STATE_FILES
 
 
 def everything() -> Iterator[Cached]:
-    """Every entry, of this checkout or an earlier one; nothing is made or changed."""
+    """Every entry, of this checkout or an earlier one; does not make or change any."""
     for directory in sorted(paths.images_dir().glob("[!.]*")):
         yield Cached(f"image {directory.name}", directory, FILES)
     for directory in sorted(paths.snapshots_dir().glob("[!.]*")):

@@ -10,7 +10,7 @@ _MANY = 30
 
 
 def nearest(word: str, valid: Iterable[str]) -> str | None:
-    """The valid word nearest to `word`, or None where none is near."""
+    """The valid word nearest to `word`, or None if none is near."""
     folded = {one.casefold(): one for one in sorted(valid)}
     near = difflib.get_close_matches(word.casefold(), folded, 3, 0.6)
     # two letters that changed places are the likeliest error, which difflib counts as two
@@ -19,7 +19,7 @@ def nearest(word: str, valid: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """`: did you mean 'vfs'?`, or nothing where no valid word is near."""
+    """`: did you mean 'vfs'?`, or nothing if no valid word is near."""
     near = nearest(word, valid)
     return "" if near is None else f": did you mean {near!r}?"
 
@@ -43,6 +43,6 @@ def unknown(what: str, word: str, valid: Iterable[str], see: str = "") -> str:
 
 
 def shown(word: str) -> str:
-    """A user's word as a message quotes it: on one line, without control characters, not longer than a line."""
+    """A user's word as quoted in a message: on one line, without control characters, at most a line long."""
     quoted = repr(word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
     return quoted if len(quoted) <= 80 else f"{quoted[:70]}...{quoted[-1]}"

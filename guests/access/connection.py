@@ -1,8 +1,8 @@
-"""From what a user writes for a machine to an SSH connection: as the user's own ``ssh`` would make it.
+"""Makes an SSH connection to a user's destination, as the user's own ``ssh`` would make it.
 
-``ssh -G`` says what the configuration has for a destination: aliases, ports, users, keys, jump hosts. The connection
-itself is paramiko's. The host key must be in a known_hosts file; nothing is accepted on first sight, and no password
-is ever asked for or sent.
+``ssh -G`` resolves a destination by the configuration: aliases, ports, users, keys, jump hosts. paramiko makes the
+connection. The host key must be in a known_hosts file; no key is accepted on first use, and no password is ever
+requested or sent.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _MOST_JUMPS = 8
 def connect(destination: Destination, config: Path | None = None) -> SshShell:
     """A connection to that machine, through the jump hosts that the configuration names.
 
-    ``config`` stands in the place of the user's own configuration file, as ``ssh -F`` has it. Raises UsageError for an
-    unknown host key and a configuration that cannot be read, InfrastructureError where no connection can be had.
+    ``config`` replaces the user's configuration file, like ``ssh -F``. Raises UsageError for an unknown host key or an
+    unreadable configuration, InfrastructureError if the connection fails.
     """
     beneath: list[paramiko.SSHClient] = []
     try:
@@ -48,7 +48,7 @@ def connect(destination: Destination, config: Path | None = None) -> SshShell:
 
 
 def resolve(destination: Destination, config: Path | None = None) -> Mapping[str, Sequence[str]]:
-    """What the SSH configuration says of a destination, by keyword in small letters, as ``ssh -G`` prints it."""
+    """The SSH configuration of a destination, by lower-case keyword, as ``ssh -G`` prints it."""
     program = shutil.which("ssh")
     if program is None:
         raise InfrastructureError(
@@ -114,7 +114,7 @@ def _authenticated(
     sock: socket.socket | paramiko.Channel | paramiko.ProxyCommand,
     said: Mapping[str, Sequence[str]],
 ) -> paramiko.SSHClient:
-    """Check the host's key and log in with a key of the user's."""
+    """Check the host's key and log in with one of the user's keys."""
     one = {keyword: values[0] for keyword, values in said.items()}
     client = paramiko.SSHClient()
     files = [*one.get("userknownhostsfile", "").split(), *one.get("globalknownhostsfile", "").split()]
@@ -155,7 +155,7 @@ def _authenticated(
 
 
 def _transport(client: paramiko.SSHClient) -> paramiko.Transport:
-    """The connection of a client that is connected; it ends when the client is forgotten."""
+    """The transport of a connected client; it ends when the client is garbage-collected."""
     transport = client.get_transport()
     assert transport is not None
     return transport
@@ -217,7 +217,7 @@ def _expanded(command: str, host: str, port: int, user: str) -> str:
 
 
 def _by_hand(destination: Destination, config: Path | None) -> str:
-    """The words after ``ssh`` for the same connection."""
+    """The arguments of ``ssh`` for the same connection."""
     words = ["-F", str(config)] if config else []
     words += ["-p", str(destination.port)] if destination.port else []
     user = f"{destination.user}@" if destination.user else ""

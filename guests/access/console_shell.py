@@ -58,7 +58,7 @@ class PortShell(Shell):
         if "timeout" in answer:
             raise TimeoutError(f"{shlex.join(words)[:80]} ran into its time limit")
         out, err = (base64.b64decode(answer[name]).decode("utf-8", "surrogateescape") for name in ("out", "err"))
-        # as a shell has it, and SSH: a program that was killed ends with 128 + the signal's number
+        # as in a shell and SSH: a killed program ends with 128 + the signal's number
         return Result(answer["status"] if answer["status"] >= 0 else 128 - answer["status"], out, err)
 
     def open_channel(self, argv: Sequence[str] | str) -> LineChannel:

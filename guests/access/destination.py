@@ -1,6 +1,6 @@
-"""What a user writes for a machine: ``[USER@]HOST[:PORT]``. `guests.access.connection` leads there.
+"""A machine as a user writes it: ``[USER@]HOST[:PORT]``. `guests.access.connection` connects to it.
 
-The words stand apart, so that a command line is checked without paramiko, whose import takes 0.1 s.
+It is a separate module so that a command line can be checked without paramiko, whose import takes 0.1 s.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DESTINATION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """``[USER@]HOST[:PORT]`` as it was written; HOST may be an alias of the SSH configuration."""
+    """``[USER@]HOST[:PORT]`` as written; HOST may be an alias of the SSH configuration."""
 
     host: str
     user: str = ""

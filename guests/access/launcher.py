@@ -32,10 +32,9 @@ def connect(
 ) -> socket.socket:
     """Start ``source`` in the guest; the socket is its standard input and output.
 
-    Tries until the guest answers. The guest's clock is left alone: a setting in the request would be wrong by the
-    time it takes to arrive (see ``guests.agent.clock``). Raises InfrastructureError when ``limit`` seconds pass, the
-    token is refused, or
-    ``still_wanted`` says that the machine is gone.
+    Tries until the guest answers. The guest's clock is not set here: a time in the request would be wrong by the time
+    it takes to arrive (see ``guests.agent.clock``). Raises InfrastructureError when ``limit`` seconds pass, the token
+    is refused, or ``still_wanted`` says that the machine is gone.
     """
     try:
         secret = token.read_text(encoding="ascii").strip()

@@ -1,4 +1,4 @@
-"""A shell on another machine over SSH (paramiko); for guests of our images with the image's keys on both sides."""
+"""A shell on another machine over SSH (paramiko); for guests of our images, with the image's keys on both sides."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from guests.errors import InfrastructureError
 from guests.host.lines import LineChannel, LineReader
 from guests.host.waiting import happens
 
-# It writes the traceback of a thread of its own for every connection that fails, even to a guest that still boots.
+# It logs a thread's traceback for every failed connection, even to a guest that is still booting.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
@@ -27,9 +27,9 @@ class SshShell(Shell):
     """One SSH connection."""
 
     def __init__(self, transport: paramiko.Transport, where: str, owners: Sequence[paramiko.SSHClient] = ()) -> None:
-        """Over a ``transport`` that is authenticated; ``where`` names the machine in messages.
+        """Use an authenticated ``transport``; ``where`` names the machine in messages.
 
-        ``owners``: its client and those of the jump hosts that carry it, which are closed with it.
+        ``owners``: its client and those of its jump hosts, which are closed with it.
         """
         self.where = where
         self._transport = transport
@@ -66,16 +66,16 @@ class SshShell(Shell):
                 owner.close()
 
     def _lost(self) -> bool:
-        """Whether a missing exit status comes of a lost connection, not of a signal that killed the command.
+        """Whether a missing exit status is due to a lost connection, not to a signal that killed the command.
 
-        paramiko closes the channels of a lost connection a moment before it says that it is lost.
+        paramiko closes the channels of a lost connection a moment before it reports the loss.
         """
         return happens(lambda: not self.alive, 1.0, 0.02)
 
     def _exec(self, argv: Sequence[str] | str, timeout: float) -> paramiko.Channel:
         command = argv if isinstance(argv, str) else shlex.join(argv)
-        # exec_command waits for the guest's answer without any limit: closing the connection ends that. open_session
-        # has a limit of its own, and must not have the same one: whichever ended first would say what happened.
+        # exec_command waits for the guest's answer without a limit: closing the connection ends that. open_session has
+        # its own limit, which must differ: otherwise the error would depend on which ended first.
         expired = threading.Event()
 
         def expire() -> None:
@@ -140,7 +140,7 @@ def image_shell(
 
 
 def _shown(argv: Sequence[str] | str) -> str:
-    """A command as it is named in messages: short, on one line."""
+    """A command as shown in messages: short, on one line."""
     text = " ".join((argv if isinstance(argv, str) else shlex.join(argv)).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 

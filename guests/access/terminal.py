@@ -17,10 +17,10 @@ ESCAPE = b"\x1d"
 
 
 def attach(console: Path) -> None:
-    """Join this terminal with the console socket until Ctrl-] or the end of the machine.
+    """Connect this terminal to the console socket until Ctrl-] or the end of the machine.
 
-    Without a terminal on standard input, its lines are sent and what comes back is printed until the
-    console has been silent for two seconds.
+    If standard input is no terminal, its lines are sent and the output is printed until the console has been silent for
+    two seconds.
     """
     line = socket.socket(socket.AF_UNIX)
     try:

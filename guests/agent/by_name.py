@@ -1,4 +1,4 @@
-"""The ops that the agent declares, and classes whose methods are these."""
+"""The ops that the agent declares, and classes with the ops as methods."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from guests.words import did_you_mean
 
 
 def returns(op: str) -> str:
-    """The annotation of what an op returns; "None" for what is not an op (the agent's own requests)."""
+    """The return annotation of an op; "None" for the agent's own requests."""
     return str(OPS[op].function.__annotations__["return"]) if op in OPS else "None"
 
 
 class ByName(ABC):
-    """Every op as a method, by name: `perform` gets what the caller gave. Stubs say their types."""
+    """Every op as a method, by name: `perform` gets the caller's arguments. Stubs have the types."""
 
     @abstractmethod
     def perform(self, op: str, *args: Any, **kw: Any) -> Any:

@@ -1,11 +1,11 @@
-"""The guest's clock against this host's: how far it is off, how fast it runs, and setting it.
+"""The guest's clock against this host's: its offset, its rate, and setting it.
 
-The kernel of a guest counts time with a counter whose speed it measures while it boots. On a busy host that can go
-wrong by several times, and ``tsc=reliable`` then keeps the wrong speed; a saved machine keeps it, too. Times
-in evidence are wrong then, and limits in the guest end calls too early. So the speed is a precondition.
+The kernel of a guest counts time with a counter whose speed it measures while it boots. On a busy host that measurement
+can be wrong by a factor of several, and ``tsc=reliable`` keeps the wrong speed, even in a saved machine. Then times in
+evidence are wrong, and limits in the guest end calls too early. So the rate is checked first.
 
-Both clocks cannot be read at once: the guest's is read between two readings of the host's, and half the time between
-those is how far a reading may be off. Rates are of monotonic clocks, offsets of the time of day.
+The two clocks cannot be read at once: the guest's is read between two readings of the host's, and half the time between
+those is the uncertainty. Rates are of monotonic clocks, offsets of the time of day.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class WrongClock(InfrastructureError):
 
 
 class Host(Protocol):
-    """The host's clocks in nanoseconds; tests have others."""
+    """The host's clocks in nanoseconds; tests replace them."""
 
     def time_ns(self) -> int: ...
     def monotonic_ns(self) -> int: ...
@@ -90,12 +90,12 @@ class Rate:
 
     @property
     def wrong(self) -> bool:
-        """It is off by more than 1 %, for certain."""
+        """It is certainly off by more than 1 %."""
         return abs(self.value - 1) - self.unsure > MOST_RATE
 
     @property
     def right(self) -> bool:
-        """It is not off by more than 1 %, for certain."""
+        """It is certainly not off by more than 1 %."""
         return abs(self.value - 1) + self.unsure <= MOST_RATE
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ class GuestClock:
         self._tell, self._host, self._resolution = tell, host, resolution
 
     def read(self) -> Reading:
-        """Read both clocks; the best of several attempts where the machine is busy."""
+        """Read both clocks; the best of several attempts on a busy machine."""
         best: Reading | None = None
         for _ in range(_TRIES):
             now = self._once(0)
@@ -122,15 +122,15 @@ class GuestClock:
         return best
 
     def glance(self) -> Reading:
-        """Read both clocks once, as well as that goes."""
+        """Read both clocks once, with whatever uncertainty."""
         return self._once(0)
 
     def set(self) -> Reading:
-        """Set the guest's time of day to the host's; how far it is off then.
+        """Set the guest's time of day to the host's; returns the remaining offset.
 
-        Raises InfrastructureError when it does not stay where it was put.
+        Raises InfrastructureError if it does not keep the time that was set.
         """
-        # A guest that keeps time by counting ticks loses some while this host is busy: then it is set again.
+        # A guest that counts ticks loses some while this host is busy: set it again.
         for _ in range(_SETTINGS):
             seen = self.read()
             if abs(seen.offset) <= MOST_OFFSET / 2:
@@ -145,9 +145,9 @@ class GuestClock:
         return seen
 
     def rate(self, since: Reading | None = None, unsure: float | None = None) -> Rate:
-        """How fast it runs, measured from an earlier reading or from now on.
+        """Its rate, measured from an earlier reading or from now on.
 
-        For as long as it takes to be certain whether that is right, or to know it to ``unsure``; 20 s at most.
+        Measures until it is certain whether the rate is right, or until the uncertainty is ``unsure``; at most 20 s.
         """
         first = since or self.read()
         deadline = self._host.monotonic_ns() / 1e9 + _ENOUGH
@@ -174,7 +174,7 @@ def rate_between(first: Reading, last: Reading) -> Rate:
     """How fast the guest's clock ran from one reading to a later one."""
     span = max(last.host - first.host, 1e-9)
     value = (last.guest - first.guest) / span
-    error = (first.unsure + last.unsure) / span  # of the span between the guest's own readings, as a share of it
+    error = (first.unsure + last.unsure) / span  # relative to the span between the guest's own readings
     return Rate(value, abs(value) * error / (1 - error) if error < 1 else float("inf"))
 
 
@@ -200,7 +200,7 @@ def check_and_set(channel: LineChannel) -> Rate:
     try:
         clock = GuestClock(over(channel))
         rate = clock.rate()
-        if rate.wrong:  # it would not stay where it is set
+        if rate.wrong:  # it would not keep the time
             raise wrong_clock(rate)
         clock.set()
         return rate

@@ -1,4 +1,4 @@
-"""Machines on which a run does things: this one, or another over SSH. Both start agents and run commands alike."""
+"""Machines that a run uses: this one, or another over SSH. Both start agents and run commands in the same way."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ exec(compile(b"".join(parts), "agent", "exec"))
 
 
 class Host(Protocol):
-    """A machine on which a run does things."""
+    """A machine that a run uses."""
 
     where: str
     """How messages name it."""
@@ -50,19 +50,19 @@ class Host(Protocol):
 
     @property
     def alive(self) -> bool:
-        """The connection stands, as far as this side can know."""
+        """The connection is up, as far as this side knows."""
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
         """See ``guests.access.shell.Shell``."""
 
     def python(self, program: str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
-        """Run a program's text by the machine's Python. Raises InfrastructureError where it has none."""
+        """Run a program's text by the machine's Python. Raises InfrastructureError if it has none."""
 
     def start_agent(self) -> LineChannel:
         """Start an agent there; the channel is its standard input and output. Raises InfrastructureError."""
 
     def start_program(self, source: Path) -> LineChannel:
-        """The same with a Python program of one file in the place of the agent; nothing is left on the disk there."""
+        """The same with another Python program of one file; nothing is left on the disk there."""
 
     def close(self) -> None:
         """Close the connection; never raises."""
@@ -91,7 +91,7 @@ class LocalHost(Host):
             finally:
                 if program.poll() is None:
                     os.killpg(program.pid, signal.SIGKILL)
-        # as a shell has it, and SSH: a program that was killed ends with 128 + the signal's number
+        # as in a shell and SSH: a killed program ends with 128 + the signal's number
         status = program.returncode if program.returncode >= 0 else 128 - program.returncode
         return Result(status, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "surrogateescape"))
 
@@ -123,7 +123,7 @@ class SshHost(Host):
         return self._shell.alive
 
     def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
-        """See Host. A command line is one of /bin/sh, whatever the user's shell is there."""
+        """See Host. A command line is for /bin/sh, whatever the user's shell is there."""
         words = ["/bin/sh", "-c", argv] if isinstance(argv, str) else argv
         return self._shell.run(words, timeout, stdin)
 
@@ -134,7 +134,7 @@ class SshHost(Host):
         return self.run([interpreter, "-E", "-s", "-c", program], timeout, stdin)
 
     def start_agent(self) -> LineChannel:
-        """See Host. Where there is no Python, commands do what they can."""
+        """See Host. Without Python, shell commands do what they can."""
         interpreter = self._interpreter()
         return agent_over(self._shell, interpreter) if interpreter else ShellChannel(self._shell)
 
@@ -142,7 +142,7 @@ class SshHost(Host):
         return agent_over(self._shell, self._interpreter() or "python3", source)
 
     def _interpreter(self) -> str:
-        """The Python there; nothing where there is none."""
+        """The Python there; empty if there is none."""
         if self._python is None:
             found = self.run(f"for p in {' '.join(PYTHONS)}; do command -v $p && exit; done; exit 1")
             self._python = found.stdout.strip() if found.ok else ""
@@ -155,7 +155,7 @@ class SshHost(Host):
 def agent_over(shell: Shell, python: str = "python3", source: Path | None = None) -> LineChannel:
     """Start an agent on the machine of ``shell``; the channel is its standard input and output.
 
-    ``source``: a program that stands for our own agent.
+    ``source``: a program instead of our own agent.
     """
     program = source.read_bytes() if source else agent_source()
     take = base64.b64encode(_TAKE.format(size=len(program)).encode()).decode()  # one line, for any shell
@@ -165,7 +165,7 @@ def agent_over(shell: Shell, python: str = "python3", source: Path | None = None
 
 
 def reach(destination: Destination | None, config: Path | None = None) -> Host:
-    """That machine over SSH, or this one for None. Raises as ``guests.access.connection.connect`` does."""
+    """That machine over SSH, or this one for None. Raises like ``guests.access.connection.connect``."""
     if destination is None:
         return LocalHost()
     from guests.access.connection import connect  # noqa: PLC0415 - 100 ms of paramiko, as in hosts that need none
@@ -174,7 +174,7 @@ def reach(destination: Destination | None, config: Path | None = None) -> Host:
 
 
 def uptime(host: Host) -> GuestClock:
-    """The monotonic clock of a Linux machine, as a command shows it: without an agent, and it cannot be set."""
+    """The monotonic clock of a Linux machine, read by a command: without an agent, and it cannot be set."""
 
     def tell(_: int) -> tuple[int, int]:
         said = host.run(["cat", "/proc/uptime"])

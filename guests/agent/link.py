@@ -1,6 +1,6 @@
 """The caller's side of the agent: one request at a time or several in flight, over any line channel.
 
-A channel carries lines to an agent and back; over SSH, a local pipe or a virtio console alike.
+A channel carries lines to an agent and back, over SSH, a local pipe or a virtio console.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _SHARE = 0.95
 """Of a call's limit must be over on this host, too, when the agent in the guest says that it is."""
 _POSTED = 30.0
 """Seconds that a call may take which nobody waits for."""
-_LAST_WORDS = 1.0  # seconds that an agent whose channel broke has to say why
-_GRACE = 15.0  # seconds past a call's own limit until the agent itself counts as lost
+_LAST_WORDS = 1.0  # seconds that an agent whose channel broke has to report why
+_GRACE = 15.0  # seconds after a call's own limit until the agent itself counts as lost
 
 
 class CallHung(Exception):
@@ -58,9 +58,9 @@ class Refused(InfrastructureError):
 
 
 class Unprepared(Exception):
-    """A call that was posted failed, and with it what was to follow. `why` is how it ended.
+    """A posted call failed, so the calls after it could not work. `why` is how it ended.
 
-    No OSError: the call that it comes up at is another one, whose errno this is not.
+    Not an OSError: it is raised by a later call, whose errno this is not.
     """
 
     def __init__(self, why: Exception) -> None:
@@ -69,14 +69,14 @@ class Unprepared(Exception):
 
 
 class AgentBug(Exception):
-    """The agent raised something that no system call raises: a mistake in the suite. Holds its traceback."""
+    """The agent raised something that no system call raises: a defect of the suite. Holds its traceback."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one call gave: its value, the paths it says it changed, and the seconds it took there.
+    """The result of one call: its value, the paths that it changed, and the seconds it took there.
 
-    `seen`: of a call that was sent with `look`, (name below the root, lstat or errno) of what it changed.
+    `seen`: for a call sent with `look`, (name below the root, lstat or errno) of what it changed.
     """
 
     value: Any
@@ -86,7 +86,7 @@ class Reply:
 
 
 class CallError(OSError):
-    """The call's errno, with the paths that it may have changed all the same."""
+    """The call's errno, with the paths that it may have changed nevertheless."""
 
     changed: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -132,10 +132,9 @@ class AgentLink:
     ) -> int:
         """Send a request and return its number; `receive` gives its reply.
 
-        In the background, a call of the main process does not keep it from making others. With `look` ("marked" in
-        the trace, or "plain") the main process looks at what a call changed in the same round trip. A
-        marked call is named in the trace by its number. One with `after` is made when all that were sent before
-        it have ended, in whatever process.
+        A background call of the main process does not block its other calls. With `look` ("marked" in the trace, or
+        "plain") the main process reports what a call changed in the same round trip. A marked call is named in the
+        trace by its number. A call with `after` is made when all earlier ones have ended, in whatever process.
         """
         self._next += 1
         self._sent[self._next] = op, time.monotonic()
@@ -148,7 +147,7 @@ class AgentLink:
             "timeout": timeout,
         }
         if self._next == 1:
-            request["flags"] = OPEN_FLAGS  # an agent elsewhere may number them otherwise
+            request["flags"] = OPEN_FLAGS  # an agent on another system may number them differently
         if background:
             request["background"] = True
         if look:
@@ -165,13 +164,13 @@ class AgentLink:
         return self._next
 
     def _hear_the_rest(self) -> None:
-        """Take what the agent sent before its channel broke. Raises Refused or AgentBug where it says why it ended."""
+        """Read what the agent sent before its channel broke. Raises Refused or AgentBug if it reported why it ended."""
         with contextlib.suppress(TimeoutError, LinkLost):
             while True:
                 self._take(_LAST_WORDS)
 
     def _take(self, timeout: float) -> None:
-        """Keep the next reply that comes. Raises TimeoutError, LinkLost, and as `_keep` does."""
+        """Keep the next reply. Raises TimeoutError, LinkLost, and like `_keep`."""
         try:
             line = self._channel.recv_line(timeout)
         except TimeoutError:
@@ -184,9 +183,8 @@ class AgentLink:
         """Wait for the reply to request `number`.
 
         Raises CallError (the call's errno), CallHung, CallAbsent, WorkerDied, WorkerKilled, LinkLost, Refused or
-        AgentBug;
-        WrongClock where the agent says that a call hung whose limit is not over by this host's clock; Unprepared where
-        a call that was posted before it has failed.
+        AgentBug; WrongClock if the agent reports a hang before the call's limit by this host's clock; Unprepared if a
+        call that was posted before it has failed.
         """
         deadline = time.monotonic() + timeout + _GRACE
         if number not in self._replies and number > self._in_flight:
@@ -206,7 +204,7 @@ class AgentLink:
         return self._taken(number, timeout)
 
     def _taken(self, number: int, timeout: float) -> Reply:
-        """The reply to `number`, which is here."""
+        """The reply to `number`, which has arrived."""
         reply = self._replies.pop(number)
         op, sent = self._sent.pop(number)
         taken = time.monotonic() - sent
@@ -219,9 +217,9 @@ class AgentLink:
         return _judge(op, reply, timeout)
 
     def ready(self, number: int, within: float) -> bool:
-        """Whether the reply to `number` is here, or comes within so many seconds.
+        """Whether the reply to `number` has arrived, or does within so many seconds.
 
-        Raises CallAbsent where the call cannot be made there, LinkLost, Refused.
+        Raises CallAbsent if the call cannot be made there, LinkLost, Refused.
         """
         deadline = time.monotonic() + within
         while number not in self._replies:
@@ -237,8 +235,9 @@ class AgentLink:
         return True
 
     def _keep(self, line: bytes) -> None:
-        """Keep a reply until it is wanted. Raises Refused where the agent cannot work on its machine, AgentBug where it
-        raised what no request did."""
+        """Keep a reply until it is needed. Raises Refused if the agent cannot work on its machine, AgentBug if it
+        failed outside a request.
+        """
         reply = json.loads(line)
         if "refused" in reply:
             raise Refused(reply["refused"], "run the suite in a guest of one of these architectures")
@@ -255,11 +254,11 @@ class AgentLink:
         return self.calls_with()
 
     def calls_with(self, proc: str = "main", timeout: float = 30.0) -> Ops:
-        """Calls of a process, each bounded by `timeout` seconds. They raise as `receive` does."""
+        """Calls of a process, each bounded by `timeout` seconds. They raise like `receive`."""
         return Calls(self, proc, timeout)
 
     def spawn(self, proc: str, **spec: Any) -> None:
-        """Let there be a further process of that name; `spec`: its root, umask, uid, gid and groups."""
+        """Start a further process with that name; `spec`: its root, umask, uid, gid and groups."""
         number = self.send("@spawn", (), spec, proc, _POSTED)
         self.spawned = True
         self._posted.append(number)
@@ -269,9 +268,9 @@ class AgentLink:
         self.calls_with(proc).perform("@kill")
 
     def post(self, op: str, *args: Any, **kw: Any) -> None:
-        """Make a call of the main process without waiting for it; should it fail, the next `receive` raises Unprepared.
+        """Make a call of the main process without waiting for it; if it fails, the next `receive` raises Unprepared.
 
-        What follows is performed after it: the agent takes requests in order.
+        Later calls are made after it: the agent handles requests in order.
         """
         number = self.send(op, args, kw, "main", _POSTED)
         self._posted.append(number)
@@ -279,22 +278,23 @@ class AgentLink:
     @property
     def idle(self) -> bool:
         """Whether the agent has nothing to do or to close: every call is answered, the last by the main process, which
-        has nothing open, and there are no further processes."""
+        has no open descriptors, and there are no further processes.
+        """
         return self._idle and not self.spawned and self._sent.keys() <= self._replies.keys()
 
     def begin_case(
         self, path: str, *, drop_caches: bool = False, remove: str | None = None, trace: bool = False
     ) -> None:
-        """Post the op of that name; replies report from then on what was traced."""
+        """Post the op of that name; from then on replies include the trace."""
         self.traced = []
         for number in self._replies.keys() - set(self._posted):  # nobody waits for these any more
             del self._replies[number], self._sent[number]
         self.post("begin_case", path, drop_caches=drop_caches, remove=remove, trace=trace)
 
     def end_case(self, *, wait: bool = True) -> str | None:
-        """End a case in one round trip, and its further processes; what was traced, None where there is no tracing.
+        """End a case and its further processes in one round trip; returns the trace, None without tracing.
 
-        Without `wait` there is no round trip, and the trace is what replies have reported: for an agent that is idle.
+        Without `wait`, for an idle agent, there is no round trip, and the trace is that of earlier replies.
         """
         if not wait:
             self.post("reset")
@@ -307,7 +307,7 @@ class AgentLink:
         return None if rest is None else "".join(self.traced) + rest
 
     def reap(self) -> None:
-        """End every process but the main one; they have ended when it returns, and make no calls any more."""
+        """End every process but the main one, and wait for their end."""
         if self.spawned:
             self.calls.perform("@reap")
             self.spawned = False
@@ -363,7 +363,7 @@ class LocalChannel(LineReader):
     """An agent run on this host as a child process; `prefix` runs it elsewhere (unshare, setpriv, ...).
 
     `prepare` is called in the child before it becomes the agent (see subprocess.Popen's preexec_fn). `source` is a
-    program that stands for our own agent.
+    program instead of our own agent.
     """
 
     def __init__(
@@ -381,7 +381,7 @@ class LocalChannel(LineReader):
             stdout=subprocess.PIPE,
             stderr=errors or subprocess.DEVNULL,
             bufsize=0,
-            start_new_session=True,  # Ctrl-C at a terminal is the run's to handle: the agent ends with its channel
+            start_new_session=True,  # the run handles Ctrl-C at a terminal: the agent ends with its channel
             preexec_fn=prepare,  # noqa: PLW1509 - system calls only, and no thread of ours holds a lock meanwhile
         )
         if errors:
@@ -398,7 +398,7 @@ class LocalChannel(LineReader):
 
     @property
     def status(self) -> int | None:
-        """How the agent's router ended, as `subprocess` has it; None while it runs."""
+        """The exit status of the agent's router, as in `subprocess`; None while it runs."""
         return reap(self._process)
 
     def send(self, data: bytes) -> None:

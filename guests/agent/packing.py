@@ -1,8 +1,8 @@
 """The agent as one file of Python source, which is pushed into a guest or started on this host.
 
-Its modules are joined: each after those that it imports, without its imports of the others and of types, which only
-annotations name. So it starts as fast as a program of one file, from a file or from a line that carries source, and
-needs no place to unpack. (A zip needs a file, and a guest would compile each module at each start.)
+Its modules are joined, each after those that it imports, without imports of each other and of types, which only
+annotations use. So it starts as fast as a program of one file, from a file or from a line with its source, and need not
+be unpacked. (A zip needs a file, and a guest would compile each module at each start.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TYPES = "values"
 
 
 def agent_file() -> Path:
-    """A file that holds the agent, made where it is absent. Raises InfrastructureError."""
+    """A file that holds the agent, written if it is missing. Raises InfrastructureError."""
     source = agent_source()
     path = runtime_dir() / f"agent-{hashlib.sha256(source).hexdigest()[:12]}.py"
     if not path.is_file() or path.read_bytes() != source:
@@ -43,7 +43,7 @@ def agent_source() -> bytes:
 
 
 def ordered_modules() -> list[str]:
-    """The names of the agent's modules, each after those that it imports; the program's begin, `__main__`, last."""
+    """The names of the agent's modules, each after those that it imports; the program's start, `__main__`, last."""
     order: list[str] = []
 
     def add(name: str) -> None:
@@ -72,7 +72,7 @@ def _imported(name: str) -> Iterator[str]:
 
 
 def _body(name: str) -> str:
-    """The text of a module without what joining makes superfluous. Raises ValueError where it cannot be joined."""
+    """The text of a module without the parts that joining replaces. Raises ValueError if it cannot be joined."""
     lines = (PAYLOAD / f"{name}.py").read_text(encoding="utf-8").splitlines()
     for node in module_tree(name).body:
         if _superfluous(node):

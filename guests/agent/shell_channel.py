@@ -1,9 +1,9 @@
 """An agent for a machine without Python: each op is a command of POSIX sh, with stat(1) of coreutils or busybox.
 
-It answers on the caller's side as the agent does on the machine, so everything above is the same. What a command does
-not express as the one system call that it stands for (a descriptor, a lock, another user, a time below a second with
-busybox's stat) is absent, and its case undrivable: never a guess. An errno is read from the text of the command's
-error, in the C locale; an error whose text names none makes the call absent, too.
+It answers on the caller's side like the agent on the machine, so its users need not differ. A call that no command
+makes as a single system call (a descriptor, a lock, another user, a time below a second with busybox's stat) is absent,
+and its case undrivable: the channel never guesses. An errno is read from the text of the command's error, in the C
+locale; if the text names none, the call is absent, too.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class ShellChannel(LineChannel):
         return self._replies.popleft()
 
     def close(self) -> None:
-        """See LineChannel: there is no process to end; the shell is its maker's."""
+        """See LineChannel: there is no process to end; the shell belongs to its maker."""
 
 
 class ShellOps:
-    """Ops by name, as commands; methods are the ops that commands express."""
+    """Ops by name, as commands; the methods are the ops for which there is a command."""
 
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
@@ -138,7 +138,7 @@ class ShellOps:
         return shlex.quote(name)
 
     def _run(self, script: str, stdin: bytes = b"") -> str:
-        """The output of a script. Raises OSError for the error that it names, Absent where it names none."""
+        """The output of a script. Raises OSError for the error that it names, Absent if it names none."""
         done = self._shell.run(["/bin/sh", "-c", f"export LC_ALL=C; {script}"], self._limit, stdin)
         if done.ok:
             return done.stdout
@@ -148,7 +148,7 @@ class ShellOps:
                 raise OSError(getattr(errno, name), text)
         raise Absent(f"the command says no errno: {said[-1] if said else f'status {done.status}'}")
 
-    # ---- looking
+    # ---- inspecting
 
     def _stat(self, path: str | bytes, follow: str) -> dict[str, int]:
         times = " %.9X %.9Y %.9Z" if self._exact else ""
@@ -185,7 +185,7 @@ class ShellOps:
             return {"errno": errno.errorcode[error.errno or errno.EIO]}
 
     def statvfs(self, path: str | bytes) -> dict[str, Any]:
-        """statvfs(3), without f_fsid and f_flag, which stat(1) shows in ways of its own."""
+        """statvfs(3), without f_fsid and f_flag, which stat(1) shows differently."""
         seen = self._run(f"stat -f -c '%s %S %b %f %a %c %d %l' -- {shlex.quote(self._path(path))}").split()
         found: dict[str, Any] = dict(zip(_STATVFS, map(int, seen), strict=True))
         return {**found, "absent": "stat(1) does not show it as statvfs(3) does"}
@@ -236,7 +236,7 @@ class ShellOps:
         self._run(f"[ -f {where} ] || {{ stat -L {where} >/dev/null && exit 9; exit 1; }}; cat > {where}", data)
 
     def truncate(self, path: str | bytes, length: int) -> None:
-        """truncate(2) of a file that is there."""
+        """truncate(2) of an existing file."""
         where = self._quoted(path)
         self._run(f"stat -L {where} >/dev/null && truncate -c -s {length} {where}")
 
@@ -245,7 +245,7 @@ class ShellOps:
         return self._run(f"cat {self._quoted(path)}")
 
     def write_text(self, path: str | bytes, text: str) -> None:
-        """Write a file, made where it is absent."""
+        """Write a file, creating it if necessary."""
         self._run(f"cat > {self._quoted(path)}", text.encode())
 
     # ---- names
@@ -279,11 +279,11 @@ class ShellOps:
             raise Absent("mv(1) copied the file")
 
     def link(self, path: str | bytes, other: str | bytes) -> None:
-        """link(2) to a name that is free."""
+        """link(2) to a free name."""
         self._run(f"{self._free(other)}; ln {self._quoted(path)} {self._quoted(other)}")
 
     def symlink(self, target: str | bytes, path: str | bytes) -> None:
-        """symlink(2) at a name that is free."""
+        """symlink(2) at a free name."""
         self._run(f"{self._free(path)}; ln -s -- {shlex.quote(os.fsdecode(target))} {self._quoted(path)}")
 
     def mkfifo(self, path: str | bytes, mode: int = 0o666) -> None:
@@ -297,7 +297,7 @@ class ShellOps:
         return f"if [ -e {where} ] || [ -L {where} ]; then echo ': File exists' >&2; exit 1; fi"
 
     def chmod(self, path: str | bytes, mode: int) -> None:
-        """chmod(2): five digits, or chmod(1) keeps set-id bits of directories."""
+        """chmod(2): five digits, because chmod(1) otherwise keeps set-id bits of directories."""
         self._run(f"chmod {mode:05o} {self._quoted(path)}")
 
     def chown(self, path: str | bytes, uid: int, gid: int) -> None:
@@ -329,7 +329,7 @@ class ShellOps:
         return {"status": status, "stdout": _b64(done.stdout), "stderr": _b64(done.stderr)}
 
     def which(self, program: str) -> str | None:
-        """Where a program is."""
+        """The path of a program."""
         done = self._shell.run(["/bin/sh", "-c", f"command -v {shlex.quote(program)}"], self._limit)
         return done.stdout.strip() or None
 
@@ -342,7 +342,7 @@ class ShellOps:
         return [line.split()[:4] for line in self._run("cat /proc/self/mounts").splitlines()]
 
     def getpid(self) -> int:
-        """The process id of a shell that has ended by now: there is no process that stays."""
+        """The process id of a shell that has already ended: there is no permanent process."""
         return int(self._run("echo $$"))
 
     def sleep(self, seconds: float) -> None:
@@ -350,7 +350,7 @@ class ShellOps:
         self._run(f"sleep {seconds}")
 
     def platform(self) -> dict[str, Any]:
-        """See the agent's op; what is absent is every op that has no method here."""
+        """See the agent's op; every op without a method here is absent."""
         system, _, release, _, machine = self.uname()
         able = [name for name in OPS if hasattr(self, name)]
         why = f"no Python: commands of sh express {len(able)} of {len(OPS)} ops"
@@ -376,7 +376,7 @@ class ShellOps:
         self._root = path
 
     def reset(self) -> None:
-        """There is nothing that a command leaves behind."""
+        """Commands leave nothing behind."""
 
     def fresh_root(self, path: str) -> None:
         """See the agent's op."""
@@ -406,7 +406,7 @@ def _owner(uid: int, gid: int) -> str:
 
 
 def _bytes(dump: str) -> dict[str, str]:
-    """Bytes that od(1) shows in hexadecimal, as the wire has them."""
+    """Bytes in od(1)'s hexadecimal output, encoded for the wire."""
     return {"b64": base64.b64encode(bytes.fromhex("".join(dump.split()))).decode()}
 
 

@@ -1,4 +1,4 @@
-"""Values of the agent's wire on the caller's side: `guests.agent.payload.wire` is the other end."""
+"""Encodes and decodes values on the caller's side; `guests.agent.payload.wire` is the other end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CallAbsent(InfrastructureError):
 
 
 class Partial(dict[str, Any]):
-    """Values of which the platform shows some only: who asks for another learns why."""
+    """A result with fields that the platform does not have: using one raises, with the reason."""
 
     def __init__(self, values: dict[str, Any], why: str) -> None:
         super().__init__(values)
@@ -30,7 +30,7 @@ class Partial(dict[str, Any]):
 
 
 def errno_number(name: str) -> int:
-    """The number on this host of an error that another platform names; where it has no name here, a number as text.
+    """The number on this host of an error named by another platform; a number in text is accepted, too.
 
     Raises ValueError for a name that this host does not have.
     """
@@ -66,7 +66,7 @@ def decode(value: Any) -> Any:
 
 
 def as_declared(returns: str, value: Any) -> Any:
-    """A decoded value of an op that is annotated to return `returns`: JSON has lists for tuples."""
+    """A decoded value of an op with the return annotation `returns`: JSON has lists instead of tuples."""
     if returns.startswith("tuple["):
         return tuple(value)
     if returns.startswith("list[tuple["):

@@ -1,4 +1,4 @@
-"""Entries of the cache: each is made once, checked before use, and made again when it is damaged.
+"""Entries of the cache: each is made once, checked before use, and made again if damaged.
 
 Images, kernels, snapshots, emulators and private QEMUs are directories that appear whole (``guests.host.locks``) and
 whose contents are recorded (``guests.cache.contents``). Each process checks a directory when it first uses it.
@@ -36,7 +36,7 @@ class Cached:
     """Seconds to wait for another run that is making it."""
 
     def state(self, *, whole: bool = False) -> str | None:
-        """``"absent"``, the damage in a few words, or None where it is sound. ``whole`` checks every byte."""
+        """``"absent"``, the damage in a few words, or None if it is intact. ``whole`` checks every byte."""
         if not self.directory.is_dir():
             return "absent"
         if not self.recorded:
@@ -48,19 +48,19 @@ class Cached:
 
     @property
     def recorded(self) -> bool:
-        """Its contents are recorded. They are not in a directory that an earlier version made."""
+        """Its contents are recorded; not so in a directory from an earlier version."""
         return contents.listed(self.directory)
 
     def usable(self) -> bool:
-        """It is there and no damage is seen. For lists and ``doctor``: it changes nothing."""
+        """It exists without visible damage. For lists and ``doctor``: it changes nothing."""
         return self.state() is None
 
     def ensure(self, make: Callable[[Path], None], progress: Progress, *, rebuild: bool = False) -> bool:
         """Make sure that the cache has it; ``make`` fills an empty directory when it is absent, damaged or to be
         rebuilt.
 
-        Returns whether it was made. Raises InfrastructureError when it cannot be made, or is damaged again after it
-        was repaired in this process.
+        Returns whether it was made. Raises InfrastructureError if it cannot be made, or is damaged again after a repair
+        in this process.
         """
         if not rebuild and self._sound(progress):
             return False
@@ -78,7 +78,7 @@ class Cached:
                     )
                 progress(f"{self.what} in the cache is damaged ({damaged}): making it again")
             for left in self.directory.parent.glob(f".{self.directory.name}.tmp-*"):
-                remove_tree(left)  # of a run that was killed: we hold the lock, so no other process is making it
+                remove_tree(left)  # left by a killed run: we hold the lock, so no other process is making it
             try:
                 with appearing(self.directory) as temporary:
                     make(temporary)
@@ -104,7 +104,7 @@ class Cached:
         (self.directory / contents.VERIFIED).unlink(missing_ok=True)
 
     def _sound(self, progress: Progress) -> bool:
-        """Whether it can be used as it is. Contents that an earlier version did not record are recorded now."""
+        """Whether it can be used. Contents that an earlier version did not record are recorded now."""
         if self.directory in _trusted and self.directory.is_dir():
             return True
         whole = self.recorded and contents.verification_due(self.directory)

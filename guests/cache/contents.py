@@ -1,11 +1,11 @@
 """The contents of a cache directory: recorded when it is made, compared before it is used.
 
 ``contents.json`` lists every file with its size, whether it can be executed, a hash of its two ends and a hash of the
-whole, and every symbolic link with its target. All but the last hash are cheap enough to be checked in each run;
-they show what is cut, empty, removed or overwritten from the start. The hashes of the whole show the rest, and are
-checked once a day.
+whole, and every symbolic link with its target. All but the last hash are cheap enough to be checked in each run; they
+detect truncated, empty, removed and overwritten files. The hashes of whole files detect the rest, and are checked once
+a day.
 
-Pure of any knowledge of what is cached; see ``guests.cache.cached`` for that.
+It knows nothing about what is cached; see ``guests.cache.cached`` for that.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ def verification_due(directory: Path) -> bool:
 
 
 def mark_verified(directory: Path) -> None:
-    """Record that all hashes are correct now; silent where the cache is not writable."""
+    """Record that all hashes are correct now; does nothing if the cache is not writable."""
     with contextlib.suppress(OSError):
         (directory / VERIFIED).touch()
         os.utime(directory / VERIFIED)
 
 
 def write_manifest(directory: Path, when: str = "made_at", **facts: str) -> None:
-    """Write ``manifest.json``: these facts, and the present under the name ``when``. Raises OSError."""
+    """Write ``manifest.json``: these facts, and the current time as ``when``. Raises OSError."""
     facts[when] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     (directory / MANIFEST).write_text(json.dumps(facts, indent=1), encoding="utf-8")
 

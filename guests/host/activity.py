@@ -1,7 +1,7 @@
 """Progress for a person: on a terminal at least every five seconds, elsewhere a line a minute.
 
-On a terminal one line at the bottom changes as the work goes on, and lines that are said stay above it. Elsewhere (a
-pipe, a log of CI) lines are printed as they are said, and once a minute what is being done at that time.
+On a terminal a status line at the bottom shows the current work, and permanent lines scroll above it. Elsewhere (a
+pipe, a CI log) only permanent lines are printed, and the status once a minute.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ OFTEN = 0.5
 class Activity:
     """Shows `picture()`, one line, for as long as the block lasts; empty while there is nothing to show.
 
-    Writes to standard error: standard output stays for what was asked for. A thread draws, so that it goes on while the
-    caller waits for a program or a guest.
+    Writes to standard error: standard output is for results. A thread draws, so the status is updated while the caller
+    waits for a program or a guest.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Activity:
         self._said_at = time.monotonic()
 
     def line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self._said_at = time.monotonic()
         if self._live is not None:
             self._live.console.print(text, soft_wrap=True)
@@ -58,7 +58,7 @@ class Activity:
                 self.stream.flush()
 
     def heard(self) -> None:
-        """Another line was printed: no progress line is due for a while."""
+        """Another line was printed: do not print a progress line for a while."""
         self._said_at = time.monotonic()
 
     def __enter__(self) -> Activity:

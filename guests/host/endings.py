@@ -50,7 +50,7 @@ def how_ended(what: str, process: subprocess.Popen[bytes] | None, words: str) ->
 
 
 def sent_signal(status: int | None, words: str = "", *, by_shell: bool = False) -> str | None:
-    """The signal with which another process ended it: its name, and the sender where it is known; else None.
+    """The signal with which another process ended it: its name, and the sender if known; else None.
 
     ``status`` is that of ``subprocess``, None while the process runs; ``words`` is the program's last output.
     With ``by_shell`` a status above 128 is a shell's report of a signal that ended its child.
@@ -71,7 +71,7 @@ class OutOfMemory:
         self._before = self._count()
 
     def kills(self) -> int:
-        """0 when there were none; on this host, or in this process's control group where that is all that is seen."""
+        """Their number, on this host or, if only that is visible, in this process's control group."""
         return max(0, self._count() - self._before)
 
     @staticmethod

@@ -1,7 +1,7 @@
-"""New file systems of a kind that is asked for, for exported directories: in images behind loop devices, in memory, or
+"""New file systems of a requested kind, for exported directories: in images behind loop devices, in memory, or as
 layers.
 
-A loop device is the kernel's own business: it is set up by mount(8) and goes with the last mount, also after a kill.
+The kernel manages loop devices: mount(8) sets one up, and it ends with the last mount, also after a kill.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a file system of a kind is made and mounted."""
+    """How to make and mount a kind of file system."""
 
     type: str
     """Of mount(8); the kernel has it, or a module."""
@@ -55,7 +55,7 @@ KINDS: dict[str, Kind] = {
 
 
 def check_kind(kind: str) -> None:
-    """Refuse what this host cannot make, before anything slow: one is made and unmounted again.
+    """Refuse a kind that this host cannot make, before anything slow: one is made and unmounted again.
 
     Raises UsageError, one line.
     """
@@ -81,7 +81,7 @@ def check_kind(kind: str) -> None:
 
 
 def mount_new(kind: str, at: Path, backing: Path) -> None:
-    """Mount a new file system of that kind on the directory `at`; what it lies on is in `backing`, which is empty.
+    """Mount a new file system of that kind on the directory `at`; its image or layers are in `backing`, which is empty.
 
     Raises InfrastructureError.
     """

@@ -12,9 +12,9 @@ from guests.errors import InfrastructureError
 
 
 def remove_tree(path: Path) -> None:
-    """Remove ``path`` and all below it; what cannot be removed stays, without an error.
+    """Remove ``path`` and all below it; files that cannot be removed stay, without an error.
 
-    File systems mounted below it are detached first: their content is not ours to remove.
+    File systems mounted below it are detached first: their content must not be removed.
     """
     for mount_point in mounts_below(path):
         subprocess.run(["umount", "--lazy", mount_point], capture_output=True, check=False, timeout=60)
@@ -22,8 +22,8 @@ def remove_tree(path: Path) -> None:
         return
     shutil.rmtree(path, ignore_errors=True)
     if os.geteuid() != 0 and path.exists():
-        # A build without root leaves files of the user's subordinate uids when it is killed: only root of
-        # a user namespace that maps those can remove them.
+        # A killed build without root leaves files of the user's subordinate uids: only root of a user namespace that
+        # maps those can remove them.
         argv = ["unshare", "--user", "--map-root-user", "--map-auto", "rm", "-rf", "--", str(path)]
         subprocess.run(argv, capture_output=True, check=False, timeout=120)
 

@@ -1,4 +1,4 @@
-"""Lines from a stream of bytes, each waited for within a limit."""
+"""Lines from a stream of bytes, each with a time limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from guests.errors import InfrastructureError
 
 
 class LineBuffer:
-    """Bytes in, lines out; looks at no byte twice, however long a line is."""
+    """Bytes in, lines out; scans each byte once, however long a line is."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -41,8 +41,8 @@ class LineChannel(Protocol):
     def recv_line(self, timeout: float) -> bytes:
         """The next line without its newline.
 
-        Raises TimeoutError after ``timeout`` seconds (the channel stays usable), InfrastructureError when
-        the far end is gone (with what it last wrote to standard error).
+        Raises TimeoutError after ``timeout`` seconds (the channel stays usable), InfrastructureError if the far end is
+        gone (with its last standard error).
         """
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class LineChannel(Protocol):
 
 
 class LineReader(LineChannel, ABC):
-    """The reading half of a channel: what differs is where the bytes come from."""
+    """The reading half of a channel, over any source of bytes."""
 
     def __init__(self) -> None:
         self._lines = LineBuffer()
@@ -75,4 +75,4 @@ class LineReader(LineChannel, ABC):
 
     @abstractmethod
     def _ended(self) -> InfrastructureError:
-        """That the program at the far end ended, and what it last said."""
+        """The error that the program at the far end ended, with its last output."""

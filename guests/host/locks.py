@@ -1,4 +1,4 @@
-"""One builder at a time for each cache entry, and directories that appear whole or not at all."""
+"""One builder at a time for each cache entry, and directories that appear atomically."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from guests.host.waiting import happens
 
 @contextmanager
 def exclusive(path: Path, what: str, progress: Progress, limit: float = 1800.0) -> Iterator[None]:
-    """Hold the lock file ``path``; wait up to ``limit`` seconds for its present holder.
+    """Hold the lock file ``path``; wait up to ``limit`` seconds for its current holder.
 
-    A flock goes away with its holder, so a killed builder leaves no stale lock.
+    A flock ends with its holder, so a killed builder leaves no stale lock.
     """
     with path.open("a") as handle:
         if not _taken(handle):

@@ -23,7 +23,7 @@ def images_dir() -> Path:
 
 
 def scratch_dir() -> Path:
-    """Where exported directories and other scratch are made: ``$ASSAY9_SCRATCH``, or /var/tmp."""
+    """Where exported directories and other scratch files are made: ``$ASSAY9_SCRATCH``, or /var/tmp."""
     return Path(os.environ.get("ASSAY9_SCRATCH", "/var/tmp"))
 
 
@@ -35,7 +35,7 @@ def snapshots_dir() -> Path:
 def runtime_dir() -> Path:
     """A short path private to this user, for sockets and state files.
 
-    Short because a UNIX socket path has at most 107 bytes, and a results directory can be longer.
+    It is short because a UNIX socket path has at most 107 bytes, and a results directory can be longer.
     """
     base = os.environ.get("XDG_RUNTIME_DIR") or ""
     if base.startswith("/") and os.access(base, os.W_OK):
@@ -54,7 +54,7 @@ def _made(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InfrastructureError(f"cannot create {path}: {error.strerror}", remedy) from error
-    # Even a run whose images are all there writes here: locks, and each machine's copy of its disk.
+    # Even a run with all images in the cache writes here: locks, and each machine's copy of its disk.
     if not os.access(path, os.W_OK | os.X_OK):
         raise InfrastructureError(f"{path} is not writable (read-only, or another user's)", remedy)
     return path

@@ -1,4 +1,4 @@
-"""Our end of a line to a guest whose resident starts Python programs (User-Mode Linux's console, v86's).
+"""Our end of a line to a guest whose resident starts Python programs (on the console of User-Mode Linux or v86).
 
 The resident takes a JSON line with the sizes of a program and of its compiled code, then both; it answers "ok\\n" and
 the line is the program's standard input and output from then on.
@@ -18,7 +18,7 @@ _OK = len(b"ok\n")
 
 
 def start_program(connection: socket.socket, source: bytes, gone: InfrastructureError) -> None:
-    """Run Python source at the other end. Raises ``gone`` when that hangs up, OSError as the socket does."""
+    """Run Python source at the other end. Raises ``gone`` if that hangs up, OSError like the socket."""
     code = _compiled(source)
     head = {"source_size": len(source), "code_size": len(code), "magic": MAGIC_NUMBER.hex()}
     connection.sendall(json.dumps(head).encode() + b"\n" + source + code)
@@ -32,5 +32,5 @@ def start_program(connection: socket.socket, source: bytes, gone: Infrastructure
 
 @functools.cache
 def _compiled(source: bytes) -> bytes:
-    """The code of a program for the guest: compiling the agent takes half a second there, and under v86 seconds."""
+    """A program compiled for the guest: compiling the agent there takes half a second, and seconds under v86."""
     return marshal.dumps(compile(source, "/root/agent.py", "exec"))

@@ -1,8 +1,8 @@
 """Processes that must not outlive the run, even when ``kill -9`` ends the run.
 
-Two safeguards: the child asks the kernel to be killed when its parent dies (PR_SET_PDEATHSIG, through setpriv),
-and a state file names pid *and start time* of each machine, so that the next run ends what is left. A pid
-alone proves nothing: it may belong to another process by now.
+Two safeguards: the child asks the kernel to be killed when its parent dies (PR_SET_PDEATHSIG, through setpriv), and a
+state file names pid *and start time* of each machine, so the next run can end what is left. A pid alone proves nothing:
+another process may have it by now.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DEATH = 5.0
 
 
 def stat_fields(pid: int) -> list[str]:
-    """What /proc/PID/stat says from the state (field 3) on; empty where there is no such process. Source: proc(5)."""
+    """The fields of /proc/PID/stat from the state (field 3) on; empty if there is no such process. Source: proc(5)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -41,7 +41,7 @@ def stat_fields(pid: int) -> list[str]:
 
 
 def processor_time(pid: int) -> float:
-    """Seconds of processor time that a process has used, to a tick of the kernel's clock; 0 where there is none."""
+    """Seconds of processor time that a process has used, to a tick of the kernel's clock; 0 if there is none."""
     fields = stat_fields(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
@@ -74,7 +74,7 @@ def stopped(what: str, pid: int) -> tuple[str, str] | None:
 
 
 def reap(process: subprocess.Popen[bytes], limit: float = 60.0) -> int | None:
-    """The status of a child that has ended or is about to, whose sockets may be closed already; None while it runs."""
+    """The status of a child that has ended or is about to, even if its sockets are closed; None while it runs."""
     if process.poll() is None and exiting(process.pid):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(limit)
@@ -82,7 +82,7 @@ def reap(process: subprocess.Popen[bytes], limit: float = 60.0) -> int | None:
 
 
 def boot_id() -> str:
-    """Changes with each boot of this host: start times of an earlier boot mean nothing."""
+    """An id of this boot: start times of an earlier boot mean nothing."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -116,27 +116,27 @@ class Running:
 
     @property
     def alive(self) -> bool:
-        """The machine's process exists, and it is that process."""
+        """The machine's process exists, and is still the same process."""
         return bool(self.pid) and self.boot == boot_id() and start_time(self.pid) == self.start
 
     @property
     def owned(self) -> bool:
-        """The run that started the machine is still there."""
+        """The run that started the machine still exists."""
         return self.boot == boot_id() and start_time(self.owner_pid) == self.owner_start
 
     def write(self) -> None:
-        """Write the state file, whole or not at all."""
+        """Write the state file atomically."""
         temporary = self.file.with_suffix(f".tmp{os.getpid()}")
         temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
         temporary.rename(self.file)
 
     def with_process(self, pid: int) -> Running:
-        """The same with the machine's process filled in."""
+        """A copy with the machine's process filled in."""
         return replace(self, pid=pid, start=start_time(pid) or 0)
 
 
 def claim(name: str, temporary: tuple[Path, ...], keep: bool) -> Running:
-    """A state file for a machine about to be started by this process."""
+    """A state file for a machine that this process is about to start."""
     me = os.getpid()
     state = Running(
         name=name,
@@ -152,7 +152,7 @@ def claim(name: str, temporary: tuple[Path, ...], keep: bool) -> Running:
 
 @contextlib.contextmanager
 def claimed(*directories: Path) -> Iterator[None]:
-    """Remove ``directories``, made by the caller in the block, when it ends or, after a kill, in the next run."""
+    """Remove ``directories``, which the caller makes within the block, at its end or, after a kill, in the next run."""
     state = claim(f"d-{secrets.token_hex(6)}", directories, keep=False)
     try:
         yield
@@ -174,7 +174,7 @@ def read_states() -> list[Running]:
 
 
 def _read(file: Path) -> Running:
-    """The state there. Raises what a damaged one causes: what a state names is removed, and must be ours."""
+    """The state in a file. Raises for a damaged one, because the files that it names are removed and must be ours."""
     loaded = json.loads(file.read_bytes())
     state = Running(**{**loaded, "temporary": tuple(loaded["temporary"])})
     typed = all(type(getattr(state, one.name)).__name__ == str(one.type).partition("[")[0] for one in fields(state))
@@ -185,10 +185,10 @@ def _read(file: Path) -> Running:
 
 
 def clean_left_over(also_kept: bool = False) -> list[str]:
-    """End machines whose run is gone and remove their files; one line for each thing done.
+    """End machines whose run is gone and remove their files; returns one line for each action.
 
-    ``also_kept`` ends kept machines as well. Only processes named by our own state files, with the start
-    time written there, are touched.
+    ``also_kept`` ends kept machines as well. Only processes in our own state files, with the recorded start time, are
+    ended.
     """
     reported: list[str] = []
     for state in read_states():
@@ -214,7 +214,7 @@ def dying_with_parent(argv: list[str], by: signal.Signals = signal.SIGKILL) -> l
 
 
 def piped(argv: list[str], **more: Any) -> subprocess.Popen[Any]:
-    """Start a command that ends with this process, in a session of its own; one pipe has its output and its errors.
+    """Start a command that ends with this process, in its own session; one pipe has its output and errors.
 
     `more`: see subprocess.Popen. Raises OSError.
     """
@@ -229,9 +229,9 @@ def piped(argv: list[str], **more: Any) -> subprocess.Popen[Any]:
 
 
 def each_line(argv: list[str], limit: float, take: Callable[[str], None], **where: Any) -> int:
-    """Run a command that ends with this process, or after `limit` seconds: its exit status.
+    """Run a command that ends with this process, or after `limit` seconds; returns its exit status.
 
-    `take` gets each line that it prints, errors too, with its end. `where`: cwd and env, see subprocess.Popen.
+    `take` gets each line of its output and errors, with its newline. `where`: cwd and env, see subprocess.Popen.
     """
     with piped(argv, text=True, errors="replace", **where) as process:
         timer = threading.Timer(limit, process.kill)
@@ -249,9 +249,9 @@ def each_line(argv: list[str], limit: float, take: Callable[[str], None], **wher
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM, parent: int | None = None) -> None:
-    """From now on the death of the process that started this one sends it that signal (Linux; prctl(2)).
+    """Have the kernel send that signal to this process when its parent dies (Linux; prctl(2)).
 
-    ``parent`` is the id of that process, which may have died before this is called; by default it is asked for now.
+    ``parent`` is the parent's id, which may already have died; by default it is queried now.
     """
     parent = os.getppid() if parent is None else parent
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
@@ -298,7 +298,7 @@ def _session(pid: int) -> int | None:
 
 
 def end_tree(pid: int, started: int) -> None:
-    """SIGKILL a process that is not a child of ours, and its descendants, if it is the one that we think."""
+    """SIGKILL a process that is not our child, and its descendants, if it still is the expected one."""
     if start_time(pid) != started:
         return
     tree = {pid: started}

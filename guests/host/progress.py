@@ -1,4 +1,4 @@
-"""How long-running work reports progress: one short line at a time to a function of the caller's."""
+"""How long-running work reports progress: one short line at a time to the caller's function."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ Progress = Callable[[str], None]
 
 
 def silent(line: str) -> None:
-    """Say nothing."""
+    """Report nothing."""

@@ -4,7 +4,7 @@ Rules:
 
 * The first signal decides the exit status: 130 for SIGINT, 143 for SIGTERM, and for SIGHUP as for SIGTERM.
 * The first signal interrupts the work: it raises `Interrupted` in the main thread, once. Further signals never raise,
-  so that they can't cut short the clean-up that the first has started.
+  so they cannot interrupt the clean-up that the first has started.
 * Before the work begins and after it has ended, there is nothing to clean up: a signal ends the process at once.
 * A signal that arrives more than `PATIENCE` seconds after the first ends the process at once: the clean-up hangs.
   Guests die with the process that started them (see `guests.host.processes`).
@@ -60,9 +60,9 @@ _state = _State()
 
 
 def install(*, worker: bool = False) -> bool:
-    """Take the signals over; whether this call did so (False: it was done before).
+    """Install the handlers; returns whether this call did so (False: they were installed before).
 
-    A `worker` is started with the signals blocked, and says nothing on standard error: its parent does.
+    A `worker` is started with the signals blocked, and prints nothing on standard error: its parent does.
     """
     if _state.installed:
         return False
@@ -82,7 +82,7 @@ def working() -> None:
 
 
 def finishing() -> None:
-    """From now on a signal raises nothing: what is left is to end guests and to keep results."""
+    """From now on a signal raises nothing: only ending guests and keeping results remain."""
     _state.phase = _Phase.FINISHING
 
 
@@ -92,19 +92,19 @@ def idle() -> None:
 
 
 def received() -> signal.Signals | None:
-    """The first signal that arrived, None where none did."""
+    """The first signal that arrived; None if none did."""
     return _state.first
 
 
 def check() -> None:
-    """Raise `Interrupted` where a signal has arrived. For loops: library code may have swallowed the first one."""
+    """Raise `Interrupted` if a signal has arrived. For loops: library code may have swallowed the first exception."""
     if _state.first is not None and _state.phase is _Phase.WORKING:
         raise Interrupted(_state.first.name)
 
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """What is done in the block is done as a whole: a signal that arrives meanwhile raises `Interrupted` at its end."""
+    """The block runs to its end: a signal that arrives meanwhile raises `Interrupted` afterwards."""
     before, _state.phase = _state.phase, _Phase.FINISHING
     try:
         yield
@@ -117,8 +117,9 @@ def deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def borrowed() -> Iterator[None]:
-    """After the block, signals do what they did before it: a program that it calls as a function, such as pytest, has
-    begun and ended its own work. Raises `Interrupted` at the end where a signal arrived meanwhile."""
+    """After the block, signals act as before it: for a program that is called as a function and begins and ends its own
+    work, such as pytest. Raises `Interrupted` at the end if a signal arrived meanwhile.
+    """
     before = _state.phase
     try:
         yield
@@ -128,7 +129,7 @@ def borrowed() -> Iterator[None]:
 
 
 def pooled() -> None:
-    """Call in a process that was forked to do tasks: a signal ends it at once, or interrupts the task that it does."""
+    """Call in a process that was forked to do tasks: a signal ends it at once, or interrupts its task."""
     _state.phase, _state.quiet, _state.raised, _state.first = _Phase.IDLE, True, False, None
     _state.children.clear()
 
@@ -147,13 +148,13 @@ def task() -> Iterator[None]:
 
 
 def exit_status(number: signal.Signals | None = None) -> int | None:
-    """The exit status for that signal, or for the first that arrived; None where none did."""
+    """The exit status for that signal, or for the first that arrived; None if none did."""
     number = number or _state.first
     return None if number is None else 130 if number is signal.SIGINT else 143
 
 
 def pass_on_to(child: subprocess.Popen[bytes]) -> None:
-    """Send this child each signal that arrives here from now on: it has work of its own to end."""
+    """Send this child each signal that arrives here from now on, so that it ends its own work."""
     _state.children.append(child)
 
 
@@ -177,7 +178,7 @@ def _handle(number: int, _frame: FrameType | None) -> None:
 
 
 def _ignore() -> None:
-    """The exit status stands. The interpreter is about to restore what signals do by default: to kill."""
+    """Ignore signals: the exit status is final, and the interpreter is about to restore the default action, to kill."""
     for number in _state.previous:
         signal.signal(number, signal.SIG_IGN)
 
@@ -188,7 +189,7 @@ def _say(text: str) -> None:
 
 
 def _leave_terminal() -> None:
-    """The terminal is gone: writing to it would fail in the middle of the clean-up."""
+    """The terminal is gone: writing to it would fail during the clean-up."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for descriptor in (0, 1, 2):

@@ -9,7 +9,7 @@ _LISTENING = 0x10000
 
 
 def listens(path: Path, pid: int | str = "self") -> bool:
-    """Whether somebody listens on ``path``, seen without connecting: a vhost-user back end may serve one front end.
+    """Whether somebody listens on ``path``, checked without connecting: a vhost-user back end may serve one front end.
 
     The path alone proves nothing: bind(2) makes it, and until listen(2) a connection is refused. ``pid``: a process in
     whose network namespace to look. A socket that was bound under another name counts as soon as its path exists.

@@ -1,4 +1,4 @@
-"""Waiting for a condition by asking for it again and again: the only such loop of this project."""
+"""Waiting for a condition by polling: the only such loop of this project."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INTERVAL = 0.01
 
 
 def happens(condition: Callable[[], _T], timeout: float, interval: float = INTERVAL) -> _T:
-    """What ``condition`` returned last: true as soon as it is, false when ``timeout`` seconds have passed."""
+    """Poll ``condition`` until it is true or ``timeout`` seconds have passed; returns its last value."""
     deadline = time.monotonic() + timeout
     while not (seen := condition()) and time.monotonic() < deadline:
         time.sleep(interval)
@@ -25,10 +25,10 @@ def happens(condition: Callable[[], _T], timeout: float, interval: float = INTER
 def wait_until(
     condition: Callable[[], _T | None], timeout: float, what: str, remedy: str = "", interval: float = INTERVAL
 ) -> _T:
-    """What ``condition`` returns once it is true.
+    """Poll ``condition`` until it is true; returns its value.
 
-    Raises InfrastructureError ("``what`` within N s") when ``timeout`` seconds have passed, and whatever
-    ``condition`` raises: that is how one ends that can no longer come true.
+    Raises InfrastructureError ("``what`` within N s") after ``timeout`` seconds, and whatever ``condition`` raises,
+    which it does if it can no longer become true.
     """
     if not (seen := happens(condition, timeout, interval)):
         raise InfrastructureError(f"{what} within {timeout:.0f} s", remedy)

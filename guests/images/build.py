@@ -1,4 +1,4 @@
-"""Build a guest image: mmdebstrap makes a tar of the root file system, the rest is data from data.
+"""Build a guest image: mmdebstrap makes a tar of the root file system, the rest transforms data.
 
 An image is a directory: ``vmlinux``, ``initramfs``, ``root.squashfs``, the key pair ``id_ed25519``(``.pub``),
 ``known_host`` (the guest's public host key), ``token`` and ``manifest.json``. It never changes again.
@@ -71,7 +71,7 @@ def _squash(tar: tarfile.TarFile, kernel: KernelFiles, keys: Keys, output: Path)
     argv = ["mksquashfs", "-", str(output), "-tar", "-comp", "lz4", "-quiet", "-noappend", "-no-progress"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as tool:
         assert tool.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # its own words follow
+        with contextlib.suppress(BrokenPipeError):  # its own output follows
             write_root(tar, kernel, keys, tool.stdin.write)
         _, said = tool.communicate()
     if tool.returncode != 0:

@@ -1,4 +1,4 @@
-"""Runs mmdebstrap: a root file system of a Debian release as a tar, nothing of this host changed.
+"""Runs mmdebstrap: a root file system of a Debian release as a tar, without changing this host.
 
 mmdebstrap uses the host's own mirrors, proxies and keys: none is named here.
 """
@@ -29,7 +29,7 @@ mounts and processes are put where they end with one process. Without root it th
 
 
 def require_tools(what: str) -> None:
-    """Raises InfrastructureError where this host does not have what building `what` needs."""
+    """Raises InfrastructureError if this host does not have what building `what` needs."""
     if missing := missing_build_packages():
         raise InfrastructureError(f"{what} needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
     if os.geteuid() != 0 and (problem := user_namespace_problem()):
@@ -49,8 +49,8 @@ def make_root(
 ) -> None:
     """Write the tar of a root of `suite` that holds `packages` to `output`, and mmdebstrap's log beside it.
 
-    `options` are further ones of mmdebstrap, `space_mb` the most that it unpacks, `name` what progress and errors are
-    about ("image debian12"). Raises InfrastructureError with the remedy.
+    `options` are further options of mmdebstrap, `space_mb` the most that it unpacks, `name` the subject of progress and
+    errors ("image debian12"). Raises InfrastructureError with the remedy.
     """
     argv = ["mmdebstrap", "--mode=root", f"--variant={variant}", f"--include={','.join(packages)}"]
     argv += [f"--dpkgopt=path-exclude=/usr/share/{kind}/*" for kind in ("doc", "locale", "man", "info")]
@@ -70,9 +70,9 @@ def make_root(
 
 
 def _run(argv: list[str], environment: dict[str, str], name: str, progress: Progress) -> tuple[int, list[str]]:
-    """Run mmdebstrap and report its steps; its exit status and all lines.
+    """Run mmdebstrap and report its steps; returns its exit status and all lines.
 
-    When this process dies, whatever the way, all that mmdebstrap started and mounted goes with it.
+    When this process dies in any way, everything that mmdebstrap started and mounted ends with it.
     """
     lines: list[str] = []
 

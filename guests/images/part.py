@@ -1,6 +1,6 @@
-"""Programs of a Debian release beside the system's own: a part of a root, unpacked into the cache, nothing installed.
+"""Programs of another Debian release: a part of a root, unpacked into the cache, without installing anything.
 
-A program runs on its own C library, through its own loader. Needs what building a guest image needs.
+A program runs with its own C library and loader. Making it needs the tools for guest images.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class Part:
     """Further options of mmdebstrap."""
 
     def cached(self) -> Cached:
-        """The part as the cache knows it."""
+        """The part as a cache entry."""
         return Cached(self.title, self.directory, self.needed)
 
     def manifest(self) -> dict[str, Any]:
-        """Version and time of making. Raises InfrastructureError where it is not there."""
+        """Version and time of making. Raises InfrastructureError if it is missing."""
         return read_manifest(self.directory, self.remedy)
 
     def ensure(self, finish: Finish, progress: Progress, *, rebuild: bool = False) -> None:
-        """Make sure that the cache has it. Raises InfrastructureError where it cannot be made."""
+        """Make sure that the cache has it. Raises InfrastructureError if it cannot be made."""
         self.cached().ensure(lambda new: _make(self, new, finish, progress), progress, rebuild=rebuild)
 
 
@@ -74,7 +74,7 @@ def _make(part: Part, new: Path, finish: Finish, progress: Progress) -> None:
     )
     with open_tar(archive) as tar:
         versions = package_versions(read_member(tar, "var/lib/dpkg/status").decode())
-        # Neither devices nor fifos: they are of no use here, and without root they cannot be made.
+        # Neither devices nor fifos: they are useless here, and without root they cannot be made.
         members = [m for m in tar.getmembers() if not (m.isdev() or m.isfifo()) and _keeps(part, m)]
         tar.extractall(new / "root", members, filter="tar")
     if missing := [name for name in part.kept if not (new / "root" / name).exists()]:

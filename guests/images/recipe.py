@@ -1,8 +1,8 @@
 """What an image is made from, and the hash of it.
 
-The hash covers everything that decides what is in the image *and lies in this checkout*: the recipe, the
-files copied into the guest, the modules that build it. It does not cover the state of the package archive:
-an image once built stays usable offline.
+The hash covers everything that decides what is in the image *and lies in this checkout*: the recipe, the files copied
+into the guest, the modules that build it. It does not cover the state of the package archive: a built image stays
+usable offline.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""From the tar that mmdebstrap makes to the root file system of a guest: what is dropped, changed, added.
+"""From the tar that mmdebstrap makes to the root file system of a guest: what is dropped, changed and added.
 
-Working on tar members instead of on a directory is what makes root unnecessary: owners, device nodes and
-modes are data here.
+It works on tar members instead of a directory, so it does not need root: owners, device nodes and modes are just data.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class KernelFiles:
-    """What the kernel package holds that is needed outside the root file system."""
+    """The files of the kernel package that are needed outside the root file system."""
 
     release: str
     vmlinuz: bytes
@@ -135,7 +134,7 @@ def write_root(source: tarfile.TarFile, kernel: KernelFiles, keys: Keys, write: 
 
 
 class _Sink(io.RawIOBase):
-    """The write side that tarfile's stream mode wants, over a function."""
+    """The writable object that tarfile's stream mode needs, over a function."""
 
     def __init__(self, write: Callable[[bytes], int]) -> None:
         self._write = write

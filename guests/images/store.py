@@ -1,6 +1,6 @@
 """The cache of built guest images: find one, or have it built.
 
-Apart from ``build``, whose source is part of an image's hash: what is here does not change images.
+It is separate from ``build``, whose source is part of an image's hash: changes here do not change images.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ class Image:
 
 
 def cached_image(recipe: Recipe) -> Cached:
-    """Where the cache keeps the image of ``recipe`` as it stands in this checkout."""
+    """Where the cache keeps the image of ``recipe`` for this checkout."""
     return Cached(f"image {recipe.name}", paths.images_dir() / recipe.directory_name, FILES)
 
 
 def find_image(recipe: Recipe) -> Image | None:
-    """The cached image of ``recipe``, or None where it is not built or is damaged."""
+    """The cached image of ``recipe``, or None if it is not built or is damaged."""
     cached = cached_image(recipe)
     return Image(recipe.name, cached.directory) if cached.usable() else None
 
@@ -87,7 +87,7 @@ def find_image(recipe: Recipe) -> Image | None:
 def ensure_image(
     name: str, extra_packages: Iterable[str] = (), progress: Progress = silent, rebuild: bool = False
 ) -> Image:
-    """The image called ``name``; it is built when it is absent or damaged, or when ``rebuild`` is set."""
+    """The image called ``name``; built if it is absent or damaged, or if ``rebuild`` is set."""
     recipe = load_recipe(name, tuple(extra_packages))
     cached = cached_image(recipe)
 

@@ -20,8 +20,8 @@ S = TypeVar("S", bound=Started)
 class AnyMachine(ABC, Generic[S]):
     """A machine and the ways into it.
 
-    Not for several threads at once, and ``start`` belongs in a thread that lives as long as the machine: the kernel
-    of the host ends the guest when the thread that started it ends.
+    Not thread-safe. Call ``start`` in a thread that lives as long as the machine: the kernel of the host ends the guest
+    when the thread that started it ends.
     """
 
     console: ConsoleWatch
@@ -39,7 +39,7 @@ class AnyMachine(ABC, Generic[S]):
         """Start the guest and return when it answers. Raises InfrastructureError; nothing is left then."""
 
     def runs(self) -> bool:
-        """The program that runs the guest has not ended. Cheap; it says nothing about the guest."""
+        """The program that runs the guest has not ended. Cheap; does not check the guest."""
         return self._launch is not None and self._launch.runs()
 
     @abstractmethod
@@ -67,7 +67,7 @@ class AnyMachine(ABC, Generic[S]):
     def ground_lost(self, memory: OutOfMemory) -> InfrastructureError | None:
         """A failure under the machine since its start that neither its guest nor a device caused.
 
-        That is: another process ended or stopped it, or one of its own disks failed. None when neither is seen.
+        That is: another process ended or stopped it, or one of its own disks failed. None if neither is seen.
         """
         sent = None if self._launch is None else self._launch.sent_signal()
         if sent is not None:
@@ -83,7 +83,7 @@ class AnyMachine(ABC, Generic[S]):
 
     @abstractmethod
     def doubt(self) -> None:
-        """Check every byte that the machine starts from before the next start."""
+        """Before the next start, check every byte of the files that it starts from."""
 
     def restore(self) -> None:
         """Replace the guest by a fresh one. The logs continue."""
@@ -98,9 +98,9 @@ class AnyMachine(ABC, Generic[S]):
             self._launch = None
 
     def ssh(self) -> SshShell:
-        """The SSH connection of this start, made on first use and again when it was lost.
+        """The SSH connection of this start, made on first use and again after it was lost.
 
-        Raises InfrastructureError where the guest has no network.
+        Raises InfrastructureError if the guest has no network.
         """
         if self._ssh is not None and not self._ssh.alive:
             self._hang_up()
@@ -131,7 +131,7 @@ class AnyMachine(ABC, Generic[S]):
         return self._started().argv
 
     def _mark(self) -> None:
-        """Remember the present end of the console's log as the begin of this start."""
+        """Remember the current end of the console's log as the beginning of this start."""
         self._begun = self.console.mark()
 
     def _started(self) -> S:

@@ -1,7 +1,7 @@
 """The serial console: a log that is watched for kernel errors, and a login for a guest whose SSH does not answer.
 
-QEMU itself writes the log, so that nothing is lost while it is not read, and a position in it is a point in
-time: ``mark`` before a case, ``since`` after it.
+QEMU itself writes the log, so nothing is lost while it is not read, and a position in it is a point in time: ``mark``
+before a case, ``since`` after it.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class ConsoleWatch:
         self.log = log
 
     def mark(self) -> int:
-        """The present end of the log, in bytes."""
+        """The current end of the log, in bytes."""
         try:
             return self.log.stat().st_size
         except FileNotFoundError:
@@ -185,7 +185,7 @@ class ConsoleLogin:
         self._line = pexpect.socket_pexpect.SocketSpawn(self._socket, timeout=limit)
         deadline = time.monotonic() + limit
         while True:
-            # Break whatever is on the line, then ask for a word that the echo of the question cannot be.
+            # Interrupt whatever is on the line, then request a word that differs from the echo of the request.
             token = uuid.uuid4().hex[:8]
             self._line.send(f"\x03\rstty -echo; echo rea''dy-{token}\r")
             try:

@@ -1,4 +1,4 @@
-"""What machines have in common whose guest is reached over lines of its console: User-Mode Linux's and v86's."""
+"""The base of machines whose guest is reached over lines of its console: User-Mode Linux and v86."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class PortMachine(AnyMachine[L]):
     def _begin(self, rebuild: bool) -> L:
         """Fetch and build what is absent, ``_mark`` the log, and launch. Raises InfrastructureError.
 
-        ``rebuild``: boot and save the machine again, where it is restored from a saved one.
+        ``rebuild``: boot and save the machine again, if it is restored from a saved one.
         """
 
     def start(self) -> None:
-        """Start the guest; fetch and build first what is absent."""
+        """Start the guest; first fetch and build what is missing."""
         if self._launch is not None:
             raise InfrastructureError("this machine is already started", "stop it first, or restore it")
         for line in clean_left_over():
@@ -85,7 +85,7 @@ class PortMachine(AnyMachine[L]):
         return "the guest's kernel panicked" if self.panicked() else self._launch.why_ended()
 
     def shell(self) -> Shell:
-        """Commands in the guest, each over a line of its own while it runs. It needs no root."""
+        """Commands in the guest, each over its own line while it runs. Needs no root."""
         return PortShell(self._started().run_python, self.alive)
 
     def resident_channel(self) -> LineChannel:

@@ -35,9 +35,9 @@ class Share:
 class MachineSpec:
     """One virtual machine.
 
-    ``qemu_args`` are appended to QEMU's arguments and are part of the snapshot's key: they may change what
-    the guest sees. ``host_args`` are appended, too; the caller asserts that the guest cannot see them
-    (``-trace``, ``-D``), so that they do not cost a new snapshot.
+    ``qemu_args`` are appended to QEMU's arguments and are part of the snapshot's key: they may change what the guest
+    sees. ``host_args`` are appended, too; the caller guarantees that the guest cannot see them (``-trace``, ``-D``), so
+    they do not need a new snapshot.
     """
 
     image: str

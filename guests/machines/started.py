@@ -1,4 +1,4 @@
-"""One start of a machine: the program that runs the guest, its directories, and the end of all that."""
+"""One start of a machine: the program that runs the guest, its directories, and their end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Started(ABC):
     argv: list[str]
 
     def __init__(self, log: Path) -> None:
-        """``log`` gets what the program writes. A subclass that raises in its own constructor calls ``stop`` before."""
+        """``log`` gets what the program writes. A subclass whose constructor raises must call ``stop`` first."""
         self.name = f"{self.letter}-{secrets.token_hex(4)}"
         self.process: subprocess.Popen[bytes] | None = None
         self._log, self._log_from = log, 0
@@ -41,10 +41,10 @@ class Started(ABC):
 
     @abstractmethod
     def wait_ready(self, limit: float) -> None:
-        """Return when the guest takes programs; InfrastructureError after ``limit`` seconds."""
+        """Return when the guest can start programs. Raises InfrastructureError after ``limit`` seconds."""
 
     def connect(self, limit: float = 30.0) -> SshShell:
-        """An SSH connection to the guest. Raises InfrastructureError where it has no network."""
+        """An SSH connection to the guest. Raises InfrastructureError if it has no network."""
         raise InfrastructureError(
             "this guest has no network for SSH", "use the machine's shell(), which goes over its console"
         )
@@ -58,7 +58,7 @@ class Started(ABC):
         return how_ended(self.program, self.process, self._last_words())
 
     def sent_signal(self, within: float = 0.0) -> str | None:
-        """The signal with which another process ended it, or None. ``within`` seconds it may still take to end."""
+        """The signal with which another process ended it, or None. Waits up to ``within`` seconds for its end."""
         if self.process is None:
             return None
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -76,7 +76,7 @@ class Started(ABC):
                 self._state.file.unlink(missing_ok=True)
 
     def _claim(self, *more: Path, keep: bool = False) -> None:
-        """Make its directories; they go when it stops or, after a kill, in the next run."""
+        """Make its directories; they are removed when it stops or, after a kill, by the next run."""
         self._directories = (self._files, *more)
         self._state = claim(self.name, self._directories, keep)
         for directory in self._directories:
@@ -84,7 +84,7 @@ class Started(ABC):
 
     def _spawn(self, argv: list[str], **environment: str) -> None:
         with self._log.open("ab") as log:
-            self._log_from = log.tell()  # each attempt: what an earlier one said is not this one's
+            self._log_from = log.tell()  # for each attempt: the output of an earlier one does not count
             self.process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -102,7 +102,7 @@ class Started(ABC):
 
 
 class StartedOnLines(Started):
-    """One whose resident starts programs on lines of its console."""
+    """A start of a machine whose resident starts programs on lines of its console."""
 
     patience: ClassVar[float]
     """Seconds that the guest has to start a program."""
@@ -119,7 +119,7 @@ class StartedOnLines(Started):
     def run_python(self, source: bytes) -> SocketLineChannel:
         """Run Python source in the guest; the channel is its standard input and output.
 
-        Under v86 what it is sent and what it writes is text: bytes 1 are the line's own. Raises InfrastructureError.
+        Under v86 its input and output must be text: the line itself uses bytes of value 1. Raises InfrastructureError.
         """
         with contextlib.ExitStack() as failed:
             try:

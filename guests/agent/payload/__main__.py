@@ -12,7 +12,7 @@ from guests.agent.payload.platforms import LINUX, platform_of
 if __name__ == "__main__":
     agent = Agent(os.dup(0), os.dup(1))
     try:
-        if platform_of(sys.platform) is LINUX:  # elsewhere calls are made by name alone
+        if platform_of(sys.platform) is LINUX:  # other systems make calls by name only
             own_architecture()
     except ValueError as refusal:
         agent.say({"refused": str(refusal)})

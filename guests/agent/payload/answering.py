@@ -1,4 +1,4 @@
-"""Answering one request, in whatever process it is."""
+"""Answering one request, in any process."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def below_root(changed: list[str]) -> list[str]:
 
 
 def answer(request: dict[str, Any], begun: float) -> tuple[dict[str, Any], float]:
-    """Perform a request, now that it is `begun`: its reply, and when the call was done.
+    """Perform a request that began at `begun`; returns its reply, and when the call was done.
 
-    The clock is read no more often than needed: under User-Mode Linux each time is a system call of 50 us.
+    The clock is read as rarely as possible: under User-Mode Linux each reading is a system call of 50 us.
     """
     reply: dict[str, Any] = {"id": request["id"]}
     if TRACE_FDS:
@@ -54,7 +54,7 @@ def answer(request: dict[str, Any], begun: float) -> tuple[dict[str, Any], float
 
 
 def look_after(reply: dict[str, Any], how: str) -> None:
-    """Add to a reply what this process sees of what the call changed: `how` is "marked" in the trace, or "plain"."""
+    """Add to a reply what this process sees of the changed paths: `how` is "marked" in the trace, or "plain"."""
     names = below_root(reply.get("changed", []))
     if names:
         reply["seen"] = list(zip(names, encode(look(names, mark=how == "marked"))))

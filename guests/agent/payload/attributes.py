@@ -48,7 +48,7 @@ UTIMENSAT, FUTIMENS = ("__utimensat64", "__futimens64") if NARROW else ("utimens
 def timespecs(atime: Time | None, mtime: Time | None) -> ctypes.Array[Timespec] | None:
     """Two of: nanoseconds since 1970 (may be negative), "now", "omit", or [seconds, nanoseconds] as is.
 
-    Both None: no array at all, a null pointer.
+    Both None: a null pointer instead of the array.
     """
     if atime is None or mtime is None:
         if atime is not mtime:

@@ -40,7 +40,7 @@ def release_root() -> None:
 
 @op()
 def reset() -> None:
-    """Give the worker back as it was: descriptors, maps and streams closed, umask 022, cwd /."""
+    """Restore the worker's initial state: descriptors, maps and streams closed, umask 022, cwd /."""
     HERE.in_case = False
     release_root()
     for handle in list(MAPS):
@@ -61,7 +61,7 @@ def reset() -> None:
 
 @op()
 def fresh_root(path: str) -> None:
-    """Begin a case: this process as new, and an empty directory `path` (mode 0777) that relative names are below."""
+    """Begin a case: reset this process, and make an empty directory `path` (mode 0777) for relative names."""
     reset()
     setroot("/")
     rmtree(os.fsencode(path))
@@ -72,10 +72,10 @@ def fresh_root(path: str) -> None:
 
 @op()
 def begin_case(path: str, drop_caches: bool = False, remove: str | None = None, trace: bool = False) -> None:
-    """Begin a case on a share: names below `path`, which is held, and nothing traced yet where there is tracing.
+    """Begin a case on a share: relative names are below `path`, which is held open, and the trace is empty.
 
-    `remove`: a directory of the control file system that is no longer wanted. `drop_caches`: the guest still knows
-    earlier cases' files by inode number, which the host has used again, so that dentries and inodes are dropped.
+    `remove`: a directory of the control file system that is no longer needed. `drop_caches`: drop dentries and inodes,
+    because the guest still knows earlier cases' files by inode numbers that the host has reused.
     """
     reset()
     if remove is not None:
@@ -90,9 +90,9 @@ def begin_case(path: str, drop_caches: bool = False, remove: str | None = None, 
 
 
 def report_case(reply: dict[str, Any]) -> None:
-    """Add to a reply within a case what was traced since the last one (`trace`), and whether nothing is open (`idle`).
+    """Add to a reply within a case the trace since the last one (`trace`), and whether nothing is open (`idle`).
 
-    A caller that has these needs no round trip of its own to end the case.
+    With these the caller needs no extra round trip to end the case.
     """
     if TRACE_FDS and (traced := trace_end()):
         reply["trace"] = traced
@@ -102,7 +102,7 @@ def report_case(reply: dict[str, Any]) -> None:
 
 @op()
 def end_case() -> str | None:
-    """End a case on a share: what was traced, None where there is no tracing; this process as new."""
+    """End a case on a share: reset this process; returns the trace, None without tracing."""
     traced = trace_end() if TRACE_FDS else None
     reset()
     return traced
@@ -110,7 +110,7 @@ def end_case() -> str | None:
 
 @op()
 def drop_root(path: str) -> None:
-    """End a case: this process as new, and its directory gone."""
+    """End a case: reset this process and remove its directory."""
     reset()
     rmtree(os.fsencode(path))
 
@@ -122,7 +122,7 @@ def ops() -> list[str]:
 
 @op()
 def platform() -> Platforms:
-    """The system, machine and Python here, and what it lacks: features with reasons."""
+    """The system, machine and Python here, and the missing features, with reasons."""
     here = os.uname()
     return {
         "system": here.sysname,

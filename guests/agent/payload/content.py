@@ -60,7 +60,7 @@ def write_pattern(fd: int, length: int, seed: int = 0, offset: int | None = None
 
 @op()
 def hash_file(path: PathName) -> tuple[int, str]:
-    """[size, sha256 of the content] read through a descriptor of its own."""
+    """[size, sha256 of the content], read through its own descriptor."""
     with open(path, "rb") as f:
         return hash_fd(f.fileno())
 
@@ -96,7 +96,7 @@ def read_counts(fd: int, counts: list[int]) -> list[tuple[int, str]]:
 
 @op()
 def read_in_one(fd: int, count: int, offset: int) -> tuple[int, str]:
-    """[bytes read, sha256] of one single pread."""
+    """[bytes read, sha256] of a single pread."""
     data = os.pread(fd, count, offset)
     return len(data), hashlib.sha256(data).hexdigest()
 

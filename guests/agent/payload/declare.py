@@ -50,9 +50,9 @@ def op(changes: tuple[str, ...] = (), spoils: bool = False, needs: str = "") -> 
 
 
 def perform(name: str, args: list[Any], kw: dict[str, Any]) -> Any:
-    """Run one op; the paths it changed are left in CHANGED, even when it fails half way.
+    """Run one op; CHANGED then holds the paths that it changed, even if it fails half-way.
 
-    Raises what the op raises, and Absent where the platform lacks what it needs.
+    Raises what the op raises, and Absent if the platform does not have what it needs.
     """
     if name not in OPS:
         raise NameError(f"the agent has no op named {name!r}")

@@ -30,7 +30,7 @@ def scandir(path: PathName) -> list[tuple[str, int, int]]:
 
 @op()
 def entries(path: PathName) -> list[tuple[str, int, int, int]]:
-    """As scandir, with the st_dev of each behind: (name, inode, type, device)."""
+    """Like scandir, with st_dev at the end: (name, inode, type, device)."""
     found = []
     for name in os.listdir(os.fsencode(path)):
         mode, inode, device = identity(os.path.join(os.fsencode(path), name))
@@ -115,7 +115,7 @@ def closedir(handle: int) -> None:
 
 @op(changes=("path",))
 def fill_directory(path: PathName, count: int, prefix: str = "f", names_each: int = 1) -> None:
-    """Create `count` names, prefix + number (six digits), of empty files that have so many names each."""
+    """Create `count` names, prefix + number (six digits), for empty files with so many names each."""
     first = b""
     for i in range(count):
         name = os.path.join(path, b"%s%06d" % (os.fsencode(prefix), i))
@@ -142,7 +142,7 @@ def mkdir_down(fd: int, names: list[str]) -> tuple[list[int], Errno]:
 
 @op(changes=("path",))
 def rmtree(path: PathName) -> None:
-    """Remove a tree as it stands, without following symbolic links; a missing one is not an error."""
+    """Remove a tree without following symbolic links; a missing one is not an error."""
     remove_below(None, path)
 
 

@@ -23,7 +23,7 @@ def inotify_add_watch(fd: int, path: PathName, mask: int) -> int:
 
 @op(needs="inotify")
 def inotify_read(fd: int, seconds: float = 1.0) -> list[tuple[int, str]]:
-    """Events waiting, after at most `seconds`: (mask, name) of each."""
+    """Pending events, after at most `seconds`: (mask, name) of each."""
     if not select.select([fd], [], [], seconds)[0]:
         return []
     events: list[tuple[int, str]] = []

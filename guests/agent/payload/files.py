@@ -98,7 +98,7 @@ def pwritev(fd: int, parts: list[bytes], offset: int, flags: int = 0) -> int:
 
 @op(needs="preadv")
 def read_direct(fd: int, count: int, offset: int) -> bytes:
-    """pread into page-aligned memory, as O_DIRECT wants it."""
+    """pread into page-aligned memory, as O_DIRECT needs."""
     with mmap.mmap(-1, max(count, 4096)) as buffer:
         got = os.preadv(fd, [memoryview(buffer)[:count]], offset)
         return buffer[:got]
@@ -106,7 +106,7 @@ def read_direct(fd: int, count: int, offset: int) -> bytes:
 
 @op(changes=("fd",), needs="preadv")
 def write_direct(fd: int, data: bytes, offset: int) -> int:
-    """pwrite from page-aligned memory, as O_DIRECT wants it."""
+    """pwrite from page-aligned memory, as O_DIRECT needs."""
     with mmap.mmap(-1, max(len(data), 4096)) as buffer:
         buffer[: len(data)] = data
         return os.pwritev(fd, [memoryview(buffer)[: len(data)]], offset)
@@ -165,7 +165,7 @@ def memfd(name: str) -> int:
 
 @op()
 def rw_at_bad_address(name: str, fd: int, count: int) -> int:
-    """read(2) or write(2) with a buffer that is mapped nowhere."""
+    """read(2) or write(2) with an unmapped buffer."""
     call = {"read": libc.read, "write": libc.write}[name]
     call.restype = ctypes.c_ssize_t
     return check(call(fd, ctypes.c_void_p(1), ctypes.c_size_t(count)))

@@ -20,7 +20,7 @@ def lock_struct(kind: LockKind, start: int, length: int) -> bytes:
 
 
 def unlock_struct(raw: bytes) -> Lock:
-    """What a struct flock that the kernel filled in says."""
+    """The lock in a struct flock that the kernel filled in."""
     layout, fields = HERE_IS.flock
     found = dict(zip(fields, struct.unpack(layout, raw)))
     kinds: dict[int, LockKind] = {number: name for name, number in LOCK_TYPES.items()}
@@ -28,7 +28,7 @@ def unlock_struct(raw: bytes) -> Lock:
 
 
 def lock_command(which: int, ofd: bool) -> int:
-    """The fcntl(2) command: 0 to ask, 1 to set, 2 to set and wait; for open file descriptions where `ofd`."""
+    """The fcntl(2) command: 0 to ask, 1 to set, 2 to set and wait; for open file descriptions if `ofd`."""
     if not ofd:
         return (fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW)[which]
     need("ofd-locks")

@@ -40,7 +40,7 @@ STAT = (
 
 
 def stat_dict(s: os.stat_result) -> Attributes:
-    """What every platform has of a file, with device numbers as Linux makes them."""
+    """The attributes that every platform has, with device numbers as in Linux."""
     seen = {"st_" + name: getattr(s, "st_" + name) for name in STAT}
     if HERE_IS is not LINUX:
         seen["st_dev"], seen["st_rdev"] = device(s.st_dev), device(s.st_rdev)
@@ -48,13 +48,13 @@ def stat_dict(s: os.stat_result) -> Attributes:
 
 
 def narrow_stat(path: bytes, dir_fd: int | None, flags: int) -> Attributes:
-    """As stat_dict, by statx(2), whose times have 64 bits everywhere."""
+    """Like stat_dict, by statx(2), whose times have 64 bits everywhere."""
     s = statx(path, flags, 0x7FF, dir_fd)
     return {"st_" + name: s["stx_" + name] for name in STAT}
 
 
 def identity(path: bytes, dir_fd: int | None = None) -> tuple[int, int, int]:
-    """st_mode, st_ino and st_dev as lstat(2) has them, whatever the times."""
+    """st_mode, st_ino and st_dev of lstat(2), without the times."""
     if NARROW:
         s = narrow_stat(path, dir_fd, AT_SYMLINK_NOFOLLOW)
         return s["st_mode"], s["st_ino"], s["st_dev"]
@@ -168,7 +168,7 @@ def fstatvfs(fd: int) -> Attributes:
 
 @op(needs="statfs")
 def statfs(path: PathName | int) -> Attributes:
-    """struct statfs as the kernel gives it: f_type is not in statvfs."""
+    """The kernel's struct statfs: statvfs has no f_type."""
     buffer = ctypes.create_string_buffer(256)
     if isinstance(path, int):
         check(getattr(libc, "fstatfs64", libc.fstatfs)(path, buffer))

@@ -30,10 +30,10 @@ MOST_PARKED = 4
 class Agent:
     """Requests in, replies out, every call bounded.
 
-    Calls of "main" are made here, in the loop's own thread: under an emulator without hardware help each
-    change of process costs milliseconds. A second thread watches: when a call overruns its limit, it answers for
-    it and forks a successor, which has only the watching thread and takes over the channels; this process waits
-    for the stuck call and does nothing more. Background requests (`start`) have a thread each.
+    Calls of "main" are made here, in the loop's own thread: under an emulator each process switch costs milliseconds. A
+    second thread watches: when a call overruns its limit, it replies and forks a successor, which has only the watching
+    thread and takes over the channels; this process only waits for the stuck call. Each background request (`start`)
+    has its own thread.
     """
 
     def __init__(self, source: int, sink: int) -> None:
@@ -61,14 +61,14 @@ class Agent:
         self.send(json.dumps(reply).encode() + b"\n")
 
     def send(self, data: bytes) -> None:
-        """Send whole lines, those of one thread at a time."""
+        """Send whole lines, from one thread at a time."""
         with self.lock:
             while data:
                 data = data[os.write(self.sink, data) :]
 
     def run(self) -> None:
         """Serve until the caller closes the channel."""
-        gc.freeze()  # what is there is left alone: processes that are forked share it for longer
+        gc.freeze()  # existing objects are frozen, so that forked processes share their pages for longer
         threading.excepthook = lambda args: self.crash(args.exc_value)
         threading.Thread(target=self.watch, daemon=True).start()
         try:
@@ -77,14 +77,14 @@ class Agent:
             self.crash(e)
 
     def crash(self, error: BaseException | None) -> NoReturn:
-        """Say what no request raised, and end: it is a fault of the agent, and silence would look like the guest's."""
+        """Report an error outside a request, and end: silence would look like a fault of the guest."""
         try:
             self.say(crash_of(error))
         finally:
             os._exit(CRASHED)
 
     def watch(self) -> None:
-        """Answer for calls that overrun their limits: the life of the second thread."""
+        """Reply for calls that overrun their limits: the body of the second thread."""
         while True:
             time.sleep(0.2)
             now, current = time.monotonic(), self.current
@@ -100,7 +100,7 @@ class Agent:
                 os._exit(0)
 
     def succeed(self, hung: int) -> NoReturn:
-        """In the successor of a stuck agent: answer for the call and go on."""
+        """In the successor of a stuck agent: reply for the call and continue."""
         self.lock, self.current, self.background, self.succeeded = threading.Lock(), None, {}, False
         MAPS.clear()
         DIRS.clear()
@@ -110,7 +110,7 @@ class Agent:
         os._exit(0)
 
     def drop(self, name: str, reply: dict[str, Any] | None = None) -> int | None:
-        """End a further process, answer what it was asked with `reply` or its death; its wait status."""
+        """End a further process, answer its requests with `reply` or its death; returns its wait status."""
         w = self.workers.pop(name)
         status = w.end()
         for number, _deadline, _look in w.waiting:
@@ -118,7 +118,7 @@ class Agent:
         return status
 
     def hire(self, name: str) -> Worker:
-        """A further process of that name: a parked one, or a new one."""
+        """A further process with that name: a parked one, or a new one."""
         spec = self.specs.get(name, {})
         parked = self.parked.get(identity_of(spec), [])
         while parked:
@@ -129,7 +129,7 @@ class Agent:
         return Worker(spec)
 
     def reap(self) -> None:
-        """Every process but this one ends, or is as new."""
+        """End or reset every process but this one."""
         for name in list(self.workers):
             w = self.workers[name]
             parked = self.parked.setdefault(w.identity, [])
@@ -140,7 +140,7 @@ class Agent:
         self.specs, self.dead = {}, {}
 
     def loop(self) -> None:
-        """Take requests until the caller closes the channel, and relay what the further processes answer."""
+        """Handle requests until the caller closes the channel, and relay replies of the further processes."""
         since = time.monotonic()
         while True:
             while self.lines:
@@ -157,14 +157,14 @@ class Agent:
             self.lines += lines
 
     def wait(self, now: float, *, for_caller: bool = True) -> tuple[bytes | None, float]:
-        """Wait for the caller and the further processes, and pass on what these have answered.
+        """Wait for the caller and the further processes, and pass on their replies.
 
-        What the caller sent, None for nothing yet, and when the waiting was over.
+        Returns what the caller sent, None for nothing yet, and when the waiting was over.
         """
         for name, w in list(self.workers.items()):
             if w.waiting and w.waiting[0][1] <= now:
                 self.drop(name, {"stopped": w.pid} if w.stopped() else {"hung": True})
-        if not self.workers and for_caller:  # reading waits as well, for one system call less
+        if not self.workers and for_caller:  # a blocking read saves one system call
             return os.read(self.source, 1 << 20), time.monotonic()
         deadlines = [w.waiting[0][1] for w in self.workers.values() if w.waiting]
         channels = {w.channel.fileno(): name for name, w in self.workers.items()}
@@ -180,13 +180,13 @@ class Agent:
         return part, since
 
     def finish(self) -> None:
-        """The current call is over, unless it was so late that the successor has answered for it."""
+        """End the current call, unless it was so late that the successor has replied for it."""
         if self.succeeded:
             time.sleep(1e9)  # this process is over
         self.current = None
 
     def settle(self) -> float:
-        """Wait until the further processes have answered all that they were asked; when that was."""
+        """Wait until the further processes have answered all requests; returns when that was."""
         since = time.monotonic()
         while any(w.waiting for w in self.workers.values()):
             _, since = self.wait(time.monotonic(), for_caller=False)
@@ -201,7 +201,7 @@ class Agent:
                 w.end()
 
     def relay(self, name: str) -> None:
-        """Pass on what a further process answered, or that it died."""
+        """Pass on a further process's reply, or its death."""
         w = self.workers[name]
         try:
             part = w.channel.recv(1 << 20)
@@ -225,7 +225,7 @@ class Agent:
                 self.send(line + b"\n")
 
     def take(self, line: bytes, since: float) -> float:
-        """Perform one request, or pass it on; the time until which a reply reports what was spent, `since` at first."""
+        """Perform one request, or pass it on; returns until when replies have accounted for time, at first `since`."""
         request = json.loads(line)
         if "flags" in request:
             learn_flags(request["flags"])
@@ -262,7 +262,7 @@ class Agent:
         return since
 
     def pass_on(self, name: str, request: dict[str, Any], line: bytes, limit: float) -> None:
-        """Give a request to the further process that it is for."""
+        """Pass a request to its further process."""
         if name not in self.workers:
             self.workers[name] = self.hire(name)
         w = self.workers[name]

@@ -58,7 +58,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def check(result: int) -> int:
-    """`result` of a call of the C library. Raises OSError where it is negative."""
+    """`result` of a call of the C library. Raises OSError if it is negative."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

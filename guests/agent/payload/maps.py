@@ -12,7 +12,7 @@ from guests.agent.payload.platforms import HERE_IS
 from guests.agent.payload.state import CHANGED, FD_PATHS
 from guests.agent.payload.wire import Signal
 
-MS_SYNC = 4  # the caller's: Linux's
+MS_SYNC = 4  # the caller's numbers: Linux's
 
 
 class Map:

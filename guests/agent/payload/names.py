@@ -73,7 +73,7 @@ def readlink(path: PathName, dir_fd: int | None = None) -> str:
 
 @op()
 def readlink_size(path: PathName, size: int) -> bytes:
-    """readlink(2) with a buffer of `size` bytes: what it put there."""
+    """readlink(2) with a buffer of `size` bytes: what it wrote there."""
     buffer = ctypes.create_string_buffer(max(size, 1))
     got = check(libc.readlink(os.fsencode(path), buffer, ctypes.c_size_t(size)))
     return buffer.raw[:got]
@@ -134,5 +134,5 @@ AT_BAD_ADDRESS = {
 
 @op()
 def path_at_bad_address(name: str) -> None:
-    """The call of that name with a path that is mapped nowhere."""
+    """The call of that name with an unmapped path."""
     check(getattr(libc, name)(*AT_BAD_ADDRESS[name]))

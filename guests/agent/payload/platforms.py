@@ -1,13 +1,13 @@
-"""What differs between the systems on which the agent runs, in one table; and what the one that it runs on lacks.
+"""The differences between the systems on which the agent runs, in one table; and what the current one is missing.
 
-Callers speak Linux's numbers, except for open flags, which differ between architectures too: those they name once.
+Callers use Linux's numbers, except for open flags, which also differ between architectures: they send those once.
 Sources: for FreeBSD sys/sys/fcntl.h, sys/sys/stat.h, sys/sys/dirent.h, sys/sys/resource.h, sys/sys/mman.h; for illumos
 usr/src/uts/common/sys/fcntl.h, sys/stat.h, sys/dirent.h, sys/resource.h; for Linux include/uapi and fcntl(2).
 
-Alike on all of them: st_blocks counts 512 bytes, f_blocks counts f_frsize; whence of lseek(2), with SEEK_DATA and
-SEEK_HOLE; operations of flock(2); F_GETFD, F_SETFD, F_GETFL and F_SETFL; S_IF bits; ST_RDONLY and ST_NOSUID. The time
-of birth is had by statx(2), on Linux alone. ACLs are extended attributes there; elsewhere they have calls of their own
-(acl(3) of FreeBSD, POSIX.1e or NFSv4 by file system; acl(2) of illumos, NFSv4 on ZFS), which no op makes.
+The same on all of them: st_blocks counts 512 bytes, f_blocks counts f_frsize; whence of lseek(2), with SEEK_DATA and
+SEEK_HOLE; operations of flock(2); F_GETFD, F_SETFD, F_GETFL and F_SETFL; S_IF bits; ST_RDONLY and ST_NOSUID. Only Linux
+has the birth time, in statx(2). There ACLs are extended attributes; elsewhere they have their own calls (acl(3) of
+FreeBSD, POSIX.1e or NFSv4 by file system; acl(2) of illumos, NFSv4 on ZFS), which no op makes.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Absent(Exception):
 
 
 def absent_features() -> dict[str, str]:
-    """What this platform lacks: features that ops need, each with the reason that a verdict gives."""
+    """The missing features that ops need, each with the reason that a verdict gives."""
     system = os.uname().sysname
     found = {}
     for feature, what in LINUX_CALLS.items():
@@ -148,7 +148,7 @@ ABSENT: dict[str, str] = absent_features()
 
 
 def need(feature: str) -> None:
-    """Raise Absent where this platform lacks a feature."""
+    """Raise Absent if this platform does not have a feature."""
     if feature in ABSENT:
         raise Absent(ABSENT[feature])
 
@@ -156,7 +156,7 @@ def need(feature: str) -> None:
 def at_flags(flags: int, *names: str) -> int:
     """Flags of a call that takes a directory descriptor, as this system has them; `names`: those that it knows.
 
-    Others pass on Linux, whose kernel judges them; elsewhere they are EINVAL, as POSIX has it.
+    Other flags pass on Linux, whose kernel judges them; elsewhere they are EINVAL, as in POSIX.
     """
     if HERE_IS is LINUX:
         return flags
@@ -177,13 +177,13 @@ CALLERS_FLAGS: dict[str, int] = {}
 
 
 def learn_flags(theirs: Mapping[str, int]) -> None:
-    """Take note of how the caller numbers open flags."""
+    """Remember the caller's numbers of open flags."""
     if any(OWN_FLAGS.get(name) != number for name, number in theirs.items()):
         CALLERS_FLAGS.update(theirs)
 
 
 def open_flags(flags: int) -> int:
-    """The caller's open flags as this platform numbers them. Raises Absent for one that it does not have."""
+    """The caller's open flags in this platform's numbers. Raises Absent for one that it does not have."""
     if not CALLERS_FLAGS:
         return flags
     local, left = flags & 3, flags & ~3
@@ -198,7 +198,7 @@ def open_flags(flags: int) -> int:
 
 
 def callers_flags(flags: int) -> int:
-    """Open flags of this platform as the caller numbers them."""
+    """Open flags of this platform in the caller's numbers."""
     if not CALLERS_FLAGS:
         return flags
     theirs, left = flags & 3, flags & ~3
@@ -210,18 +210,18 @@ def callers_flags(flags: int) -> int:
 
 
 def _widest_first(flags: dict[str, int]) -> list[tuple[str, int]]:
-    """Flags beyond the access mode, those of several bits first: O_SYNC holds O_DSYNC."""
+    """Flags beyond the access mode, those of several bits first: O_SYNC includes O_DSYNC."""
     beyond = [(name, bits) for name, bits in flags.items() if bits & ~3]
     return sorted(beyond, key=lambda pair: -bin(pair[1]).count("1"))
 
 
 def device(number: int) -> int:
-    """A device number as Linux makes it of its major and minor: systems put these together differently."""
+    """A device number in Linux's encoding of major and minor: systems encode them differently."""
     return number if HERE_IS is LINUX else makedev_linux(os.major(number), os.minor(number))
 
 
 def local_device(number: int) -> int:
-    """The reverse: a device number of the caller's as this system has it."""
+    """The reverse: the caller's device number in this system's encoding."""
     if HERE_IS is LINUX:
         return number
     major = (number >> 8 & 0xFFF) | (number >> 32 & ~0xFFF)

@@ -1,4 +1,4 @@
-"""Programs, and what concerns a process as a whole."""
+"""Ops on programs and on a process as a whole."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(
 
 @op(spoils=True)
 def start_program(argv: list[str]) -> int:
-    """Start a program that is on its way when this returns; its process id. A relative argv[0] is below the root."""
+    """Start a program without waiting for it; returns its process id. A relative argv[0] is below the root."""
     process = subprocess.Popen([under_root(argv[0]), *argv[1:]], stdin=subprocess.DEVNULL)
     PROGRAMS[process.pid] = process
     return process.pid
@@ -90,7 +90,7 @@ def uname() -> list[str]:
 
 @op()
 def clock(step_ns: int = 0) -> list[int]:
-    """Move the time of day by so many nanoseconds; then [the time of day, the monotonic clock] in nanoseconds."""
+    """Move the time of day by so many nanoseconds; returns [the time of day, the monotonic clock] in nanoseconds."""
     if step_ns:
         time.clock_settime_ns(time.CLOCK_REALTIME, time.time_ns() + step_ns)
     return [time.time_ns(), time.clock_gettime_ns(time.CLOCK_MONOTONIC)]

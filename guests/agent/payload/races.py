@@ -23,7 +23,7 @@ def repeat(count: int, name: str, *args: Any) -> Any:
 
 @op()
 def attempts(calls: list[tuple[str, list[Any]]]) -> list[Errno]:
-    """The errno of each of several calls [op, args], 0 where it worked; descriptors that they open are closed."""
+    """The errno of each of several calls [op, args], 0 for success; opened descriptors are closed."""
     out = []
     for name, args in calls:
         try:
@@ -38,7 +38,7 @@ def attempts(calls: list[tuple[str, list[Any]]]) -> list[Errno]:
 
 @op(changes=("path",))
 def hold_many_open(path: PathName, count: int) -> list[int]:
-    """Create and keep open `count` files named path + number, then read each: the numbers that read wrong."""
+    """Create and keep open `count` files named path + number, then read each: the numbers with wrong content."""
     fds, wrong = [], []
     try:
         for i in range(count):

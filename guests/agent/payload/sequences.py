@@ -1,6 +1,6 @@
-"""Ops of the sequence layer: many calls in one round trip, and everything that a tree shows.
+"""Ops of the sequence layer: many calls in one round trip, and the survey of a whole tree.
 
-Open files have slots, numbers that the caller chooses, so that a sequence means the same wherever it is played.
+Open files have slots, numbers that the caller chooses, so a sequence means the same wherever it is played.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ BY_DESCRIPTOR = ("read", "pread", "write", "pwrite", "lseek", "ftruncate", "fchm
 def play(
     path: PathName, steps: list[list[Any]], fresh: bool = False, xattrs: bool = True, look: bool = True
 ) -> list[Any]:
-    """Make the calls [name, slot or None, operands] one after the other, paths below `path`; then look at all of it.
+    """Make the calls [name, slot or None, operands] one after the other, paths below `path`; then survey the tree.
 
-    The outcome of each, [value, ""] or [None, name of the errno], and what `survey` shows. `fresh`: the directory is
-    made again first, and nothing is open. Without `look` nothing is shown: to read a file and close it gives up the
-    record locks that this process holds on it.
+    Returns the result of each, [value, ""] or [None, name of the errno], and the `survey`. `fresh`: the directory is
+    made again first, and nothing is open. Without `look` there is no survey: closing a file that was read releases this
+    process's record locks on it.
     """
     if fresh:
         close_slots()
@@ -43,7 +43,7 @@ def play(
     for name, slot, operands in steps:
         try:
             outcomes.append([call_step(os.fsdecode(path), name, slot, operands), ""])
-        except KeyError:  # an open that failed left the slot empty
+        except KeyError:  # a failed open left the slot empty
             outcomes.append([None, "EBADF"])
         except OSError as error:
             outcomes.append([None, errno_name(error.errno or 0)])
@@ -52,14 +52,14 @@ def play(
 
 @op()
 def close_slots() -> None:
-    """Close what a sequence left open."""
+    """Close the files that a sequence left open."""
     for slot in list(SLOTS):
         os.close(SLOTS.pop(slot))
 
 
 @op()
 def survey(path: PathName, xattrs: bool = True) -> dict[str, dict[str, Any]]:
-    """Each path below `path`: what lstat(2) shows as `play` gives it, the content, the target, the user attributes."""
+    """Each path below `path`: its lstat(2), content, link target and user attributes."""
     root = os.fsdecode(path)
     seen: dict[str, dict[str, Any]] = {}
     pending = [""]
@@ -69,7 +69,7 @@ def survey(path: PathName, xattrs: bool = True) -> dict[str, dict[str, Any]]:
             below = prefix + name
             try:
                 seen[below] = look_closely(os.path.join(root, below), xattrs)
-            except OSError as error:  # it is listed, and cannot be looked at
+            except OSError as error:  # it is listed, but lstat(2) fails
                 seen[below] = {"error": errno_name(error.errno or 0)}
             if seen[below].get("kind") == "directory":
                 pending.append(below + "/")
@@ -77,7 +77,7 @@ def survey(path: PathName, xattrs: bool = True) -> dict[str, dict[str, Any]]:
 
 
 def look_closely(path: str, xattrs: bool) -> dict[str, Any]:
-    """What `survey` shows of one path."""
+    """The `survey` of one path."""
     shown = status_shown(os.lstat(path))
     if shown["kind"] == "link":
         return {**shown, "target": os.readlink(path)}

@@ -1,4 +1,4 @@
-"""What the agent keeps between calls, beside what the kernel keeps for it."""
+"""What the agent itself remembers between calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 class Place:
-    """Where relative names of this process are taken below."""
+    """The directory for relative names of this process."""
 
     root = b"/"
     root_fd: int | None = None
@@ -25,7 +25,7 @@ KEPT: set[int] = set()
 
 
 def under_root(path: str | bytes) -> bytes:
-    """A path name as the kernel gets it: a relative one is below the root, an empty one stays empty."""
+    """A path name for the kernel: a relative one is below the root, an empty one stays empty."""
     raw = os.fsencode(path)
     return raw if raw.startswith(b"/") or HERE.root == b"" or not raw else os.path.join(HERE.root, raw)
 

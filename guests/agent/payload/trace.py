@@ -19,10 +19,10 @@ TRACE_FDS: dict[str, int] = {}
 
 @op()
 def trace_begin(own: bool = False) -> bool:
-    """Start recording the guest's 9p tracepoints in an instance of our own; False where there are none.
+    """Start recording the guest's 9p tracepoints in our own tracing instance; False if there are none.
 
-    `own`: what this process and those that it starts send, and not what other agents in the guest do. What a thread of
-    the kernel sends for us (pages written back) is left out, too.
+    `own`: only messages of this process and its children, not those of other agents in the guest. Messages that a
+    kernel thread sends for us (pages written back) are left out, too.
     """
     if not os.path.isdir("/sys/kernel/tracing/events/9p"):
         return False
@@ -61,7 +61,7 @@ def remove_orphans() -> None:
 
 @op()
 def trace_end() -> str:
-    """What was traced since the last reading, as text of the kernel's own format; reading consumes it."""
+    """The trace since the last reading, as text in the kernel's format; reading consumes it."""
     parts: list[bytes] = []
     while True:
         try:
@@ -83,7 +83,7 @@ MARKED = threading.local()
 
 
 def mark_call(request: dict[str, Any]) -> None:
-    """Say in the trace to which call of the case the following messages of this thread belong."""
+    """Mark in the trace to which call of the case the next messages of this thread belong."""
     number = request["id"] if request.get("marked") else 0
     if number or getattr(MARKED, "number", 0):
         trace_mark(f"assay9 call {number}")

@@ -1,4 +1,4 @@
-"""The types of what ops take and return: for type checkers and for callers, no part of the file that is pushed."""
+"""The types of arguments and results of ops: for type checkers and callers, not part of the file that is pushed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Function = TypeVar("Function")
 
 
 class Lock(TypedDict):
-    """A record lock as fcntl(F_GETLK) has it."""
+    """A record lock as in fcntl(F_GETLK)."""
 
     type: LockKind
     start: int

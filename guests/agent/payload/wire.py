@@ -17,13 +17,12 @@ class Signal(int):
 
 
 def errno_name(number: int) -> str:
-    """The name of an error number here; the number itself, as text, where it has none."""
+    """The name of an error number here; the number itself, as text, if it has none."""
     return errno.errorcode.get(number, str(number))
 
 
 def encode(value: Any) -> Any:
-    """A value as JSON has it: bytes become {"b64": ...}, error numbers {"errno": name}, signals
-    {"signal": name}."""
+    """A value as JSON: bytes become {"b64": ...}, error numbers {"errno": name}, signals {"signal": name}."""
     if isinstance(value, Errno):
         return {"errno": errno_name(value)} if value else 0
     if isinstance(value, Signal):
@@ -38,7 +37,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """An argument as the op gets it."""
+    """Decode an argument for the op."""
     if isinstance(value, dict) and len(value) == 1 and "b64" in value:
         return base64.b64decode(value["b64"])
     if isinstance(value, list):

@@ -24,12 +24,12 @@ CRASHED = 70
 
 
 def crash_of(error: BaseException | None) -> dict[str, str]:
-    """The last line of a process that raised what no request did."""
+    """The last message of a process that failed outside a request."""
     return {"crash": "".join(traceback.format_exception(type(error), error, error.__traceback__) if error else ())}
 
 
 def serve_requests(channel: socket.socket, root: bytes) -> NoReturn:
-    """Serve requests on `channel` until it closes: the life of a further process."""
+    """Serve requests on `channel` until it closes: the main loop of a further process."""
     HERE.root, HERE.root_fd = root, None  # the descriptor was the agent's
     KEPT.clear()
     KEPT.update([channel.fileno(), *TRACE_FDS.values()])
@@ -52,20 +52,20 @@ def serve_requests(channel: socket.socket, root: bytes) -> NoReturn:
 
 
 def identity_of(spec: dict[str, Any]) -> Identity:
-    """What of a further process cannot be changed later: its user and groups."""
+    """The properties of a further process that cannot be changed later: its user and groups."""
     return spec.get("uid"), spec.get("gid"), tuple(spec.get("groups", ()))
 
 
 def root_of(spec: dict[str, Any]) -> bytes:
-    """The root of a further process: the agent's own where none is given."""
+    """The root of a further process: by default the agent's own."""
     return os.fsencode(spec["root"]) if "root" in spec else HERE.root
 
 
 class Worker:
     """The agent's view of one further process.
 
-    A fork is dear: under User-Mode Linux 17 ms of processor time, for pages that must be copied. So a process that has
-    done nothing that cannot be undone is parked when its case ends, and another case gets it, as the main one.
+    A fork is expensive: under User-Mode Linux 17 ms of processor time, to copy pages. So when its case ends, a process
+    whose state can be reset is parked, and another case reuses it, like the main one.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -87,8 +87,7 @@ class Worker:
         KEPT.add(ours.fileno())
 
     def park(self) -> bool:
-        """Make it as new for another of its kind (see `identity_of`); False where that cannot be, or is not soon
-        done."""
+        """Reset it for reuse with its identity (see `identity_of`); False if that is impossible or takes too long."""
         if self.spoiled or self.waiting:
             return False
         try:
@@ -101,7 +100,7 @@ class Worker:
         return said.endswith(b"\n") and b'"v": null' in said
 
     def again(self, spec: dict[str, Any]) -> bool:
-        """Bring it back with a root and umask of `spec`; False where it died meanwhile."""
+        """Reuse it with the root and umask of `spec`; False if it has died."""
         if select.select([self.channel], [], [], 0)[0]:
             return False
         asked = {"op": "@again", "root": os.fsdecode(root_of(spec)), "umask": spec.get("umask", 0o022)}
@@ -120,13 +119,13 @@ class Worker:
             return False
 
     def end(self) -> int | None:
-        """Kill it; the wait status, or None where it is stuck in the kernel and does not die."""
+        """Kill it; returns the wait status, or None if it is stuck in the kernel and does not die."""
         KEPT.discard(self.channel.fileno())
         self.channel.close()
         try:
             os.kill(self.pid, signal.SIGKILL)
             for attempt in range(1000):
-                os.sched_yield()  # most often all that it needs to be gone
+                os.sched_yield()  # usually enough time for it to die
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid:
                     return status
@@ -137,8 +136,9 @@ class Worker:
 
 
 def _become(spec: dict[str, Any], channel: int) -> None:
-    """In a process just forked: none of the agent's other descriptors, whose locks and ends of fifos are its own; the
-    user, the groups and the umask of `spec`."""
+    """In a process just forked: close the agent's other descriptors, whose locks and fifo ends must not be shared; set
+    the user, the groups and the umask of `spec`.
+    """
     for name in [name for name in TRACE_FDS if name != "marker"]:
         del TRACE_FDS[name]
     keep = {0, 1, 2, channel, *TRACE_FDS.values()}
@@ -160,6 +160,6 @@ def _become(spec: dict[str, Any], channel: int) -> None:
         if hasattr(os, "setresuid"):
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
-        else:  # illumos; of root both set the saved ids, too
+        else:  # illumos; for root both set the saved ids, too
             os.setregid(gid, gid)
             os.setreuid(uid, uid)

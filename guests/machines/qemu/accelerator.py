@@ -32,7 +32,7 @@ def qemu_identity(qemu: str) -> str:
 
 
 def find_qemu(qemu: str) -> Path:
-    """The QEMU program; raises InfrastructureError when there is none."""
+    """The QEMU program; raises InfrastructureError if there is none."""
     where = shutil.which(qemu)
     if where is None:
         raise InfrastructureError(
@@ -56,7 +56,7 @@ def qemu_version(qemu: str) -> str:
 
 
 def choose_accelerator(wanted: str, image: Image, qemu: str, progress: Progress = silent) -> tuple[str, str]:
-    """``kvm`` or ``tcg``, and why. ``auto`` takes KVM where the probe boots; ``kvm`` insists."""
+    """``kvm`` or ``tcg``, and why. ``auto`` uses KVM if the probe boots; ``kvm`` insists."""
     if wanted == "tcg":
         return "tcg", "requested"
     works, why = kvm_works(image, qemu, progress)
@@ -99,9 +99,9 @@ _BOOTED = b"ASSAY9-PROBE-OK"
 
 
 def probe(image: Image, qemu: str, boot: type[Boot]) -> tuple[bool, str]:
-    """Boot the same guest under KVM and beside it under TCG, which shows how fast this host is just now.
+    """Boot the same guest under KVM and, in parallel, under TCG, which shows how fast this host is at the moment.
 
-    A slow KVM is not a broken one: on a busy host, or nested in an emulated one, a boot that works takes a minute.
+    A slow KVM is not a broken one: on a busy host, or nested in an emulated one, a successful boot takes a minute.
     """
     begun, limit, beside = time.monotonic(), MOST, ""
     with boot("kvm", image, qemu) as kvm, boot("tcg", image, qemu) as tcg:
@@ -134,7 +134,7 @@ class Boot:
         os.set_blocking(self._output.fileno(), False)
 
     def command(self, argv: list[str]) -> list[str]:
-        """What is run for it."""
+        """Its command line."""
         return argv
 
     def __enter__(self) -> Self:
@@ -145,15 +145,15 @@ class Boot:
         self._output.close()
 
     def booted(self) -> bool:
-        """The guest has said that it is up."""
+        """The guest has reported that it is up."""
         self._said.extend(self._output.read() or b"")
         return _BOOTED in self._said
 
     def ended(self) -> bool:
-        """QEMU has ended, and all that it said is read."""
+        """QEMU has ended, and all its output has been read."""
         return self._process.poll() is not None and not self.booted()
 
     def last_words(self) -> str:
-        """The last line that QEMU or the guest said."""
+        """The last line of QEMU or the guest."""
         lines = self._said.decode("utf-8", "replace").strip().splitlines()
         return lines[-1][:200] if lines else "QEMU ended without output"

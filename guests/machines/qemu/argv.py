@@ -1,7 +1,7 @@
 """QEMU's command line as a pure function of the specification.
 
-Two machines can exchange a snapshot when their *guest-visible* parts are equal; so every device has its PCI
-address spelled out, and paths, sockets and ports stand in options that are not migrated.
+Two machines can exchange a snapshot when their *guest-visible* parts are equal; so every device has an explicit PCI
+address, and paths, sockets and ports are in options that are not migrated.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def qemu_argv(
 ) -> list[str]:
     """Arguments to start ``spec``: booting the kernel, or from the snapshot when ``restore``.
 
-    ``kernel_arguments`` are further words for a kernel that is booted; a restored one has read its own long ago.
+    ``kernel_arguments`` are further arguments for a kernel that is booted, not for a restored one.
     """
     command_line = " ".join((KERNEL_COMMAND_LINE, *kernel_arguments))
     argv = [
@@ -56,7 +56,7 @@ def qemu_argv(
         *("-name", "assay9"),
         *("-display", "none", "-no-reboot"),
         *("-kernel", str(host.kernel), "-initrd", str(host.initramfs), "-append", command_line),
-        # No process writes the image, and QEMUs that start at the same moment sometimes refuse each other its lock.
+        # No process writes the image, and QEMUs that start at the same moment sometimes block each other by its lock.
         *("-drive", f"if=none,id=root,format=raw,readonly=on,file.locking=off,file={_escaped(host.root)}"),
         *("-drive", f"if=none,id=state,format=qcow2,cache=unsafe,discard=unmap,file={_escaped(host.state)}"),
         *(
@@ -92,15 +92,15 @@ def fsdev(number: int, share: Share) -> str:
     if share.readonly:
         parts.append("readonly=on")
     parts += [f"{key}={_escaped(value)}" for key, value in sorted(share.options.items())]
-    # multidevs is an option of the legacy -virtfs in the manual, but -fsdev takes it, too.
+    # In the manual multidevs is an option of the legacy -virtfs, but -fsdev accepts it, too.
     return ",".join(parts)
 
 
 def snapshot_key(spec: MachineSpec, accelerator: str, image_digest: str, qemu_identity: str) -> str:
     """Sixteen hexadecimal digits: machines with equal keys can restore each other's snapshot.
 
-    What counts: the image as built, the QEMU binary, every guest-visible argument, the size of the control
-    disk. What does not: paths, security models, read-only, ports.
+    The key covers the image as built, the QEMU binary, every guest-visible argument, and the size of the control disk;
+    not paths, security models, read-only and ports.
     """
     parts = [image_digest, qemu_identity, KERNEL_COMMAND_LINE, str(spec.control_mb)]
     parts += [*_guest_visible(spec, accelerator), *spec.qemu_args]
@@ -108,11 +108,11 @@ def snapshot_key(spec: MachineSpec, accelerator: str, image_digest: str, qemu_id
 
 
 def _guest_visible(spec: MachineSpec, accelerator: str) -> list[str]:
-    """All that decides what hardware the guest sees."""
+    """Everything that decides what hardware the guest sees."""
     argv = [
         *("-M", spec.machine),
         *("-accel", "kvm" if accelerator == "kvm" else "tcg,thread=multi"),
-        # With KVM also `max` rather than `host`: the same words, and as much as the host can give.
+        # `max` instead of `host` also with KVM: the same argument, and all that the host can give.
         *("-cpu", "max"),
         *("-smp", str(spec.cpus), "-m", str(spec.memory_mb)),
         *("-nodefaults", "-no-user-config"),

@@ -1,7 +1,7 @@
-"""Whether a QEMU has what a machine needs: the program itself is asked before anything starts.
+"""Whether a QEMU has what a machine needs: checked with the program itself before anything starts.
 
-Rule of this module: QEMU is started only to list what it has (`-device help`) or, stopped, to see whether it takes its
-arguments; a tenth of a second in all. What it prints may be anything, even not UTF-8.
+Rule of this module: QEMU is started only to list what it has (`-device help`) or, stopped, to check its arguments; a
+tenth of a second in all. Its output may be anything, even not UTF-8.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ QTEST = (
 
 
 def version(program: str) -> str:
-    """`7.2.22` of `qemu-system-x86_64 --version`. Raises UsageError where that is not a QEMU."""
+    """`7.2.22` of `qemu-system-x86_64 --version`. Raises UsageError if that is not a QEMU."""
     said = _said([program, "--version"])
     found = re.search(r"QEMU emulator version (\S+)", said)
     if found is None:
@@ -78,7 +78,7 @@ def version(program: str) -> str:
 
 
 def require(program: str, needs: Sequence[Need], arguments: Sequence[str] = (), memory_mb: int = 512) -> None:
-    """Refuse a QEMU without something that is needed, each by name, or that does not accept these further arguments.
+    """Refuse a QEMU that misses something needed, naming each, or that rejects these further arguments.
 
     Raises UsageError, one line.
     """
@@ -93,9 +93,9 @@ def require(program: str, needs: Sequence[Need], arguments: Sequence[str] = (), 
 
 
 def _answers(program: str, needs: Sequence[Need], arguments: Sequence[str]) -> Mapping[Need, bool]:
-    """For each need whether it is there; QEMU is asked for all lists at once."""
+    """For each need whether it is satisfied; all lists are queried in parallel."""
     asked = list(dict.fromkeys(need.asked for need in needs))
-    # The arguments come last, as in a real start; only those of -L and -M change what is listed.
+    # The arguments come last, as in a real start; only -L and -M change what is listed.
     running = {option: _start([program, *_data_directories(arguments), option, "help"]) for option in asked}
     lists = {option: _listed(option, _outcome(process)) for option, process in running.items()}
     return {need: need.name in lists[need.asked] for need in needs}
@@ -121,7 +121,7 @@ def _data_directories(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _dry_start(program: str, arguments: Sequence[str], memory_mb: int) -> str:
-    """Start a machine that is stopped and has no devices of ours; why QEMU refuses, or nothing."""
+    """Start a stopped machine without our devices; returns why QEMU refuses, or nothing."""
     with tempfile.TemporaryDirectory(prefix="assay9-qemu-") as directory:
         control = Path(directory) / "qmp"
         argv = [program, "-M", "pc", "-accel", "tcg", "-m", str(memory_mb), "-nodefaults", "-no-user-config"]
@@ -137,7 +137,7 @@ def _dry_start(program: str, arguments: Sequence[str], memory_mb: int) -> str:
             if isinstance(qmp, Qmp):
                 ours = qmp.process == process.pid
                 qmp.execute("quit", limit=LIMIT)
-                happens(lambda: start_time(qmp.process) is None, LIMIT)  # a daemon is in no session of ours
+                happens(lambda: start_time(qmp.process) is None, LIMIT)  # a daemon is not in our session
                 return "" if ours else OTHER_PROCESS
             if end_session(process.pid):
                 return OTHER_PROCESS
@@ -155,7 +155,7 @@ def _dry_start(program: str, arguments: Sequence[str], memory_mb: int) -> str:
 def _connected(control: Path, process: subprocess.Popen[bytes]) -> Qmp | Literal["ended"] | None:
     """A connection to QEMU's control socket, or "ended"; None while QEMU starts."""
     over = process.poll() is not None
-    with contextlib.suppress(InfrastructureError):  # bound, and nobody listens yet; or it ends on a later argument
+    with contextlib.suppress(InfrastructureError):  # bound, but not listening yet; or QEMU is about to end
         return Qmp(control, limit=LIMIT)
     return "ended" if over else None
 
@@ -172,7 +172,7 @@ def _start(argv: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _outcome(process: subprocess.Popen[bytes]) -> str:
-    """What it printed until it ended. Raises UsageError where it does not end."""
+    """Its output until it ended. Raises UsageError if it does not end."""
     try:
         out, _ = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:

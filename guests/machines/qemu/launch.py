@@ -1,4 +1,4 @@
-"""One start of QEMU: its process, control socket, private copy of the disk; and the end of all that."""
+"""One start of QEMU: its process, control socket and private copy of the disk, and their end."""
 
 from __future__ import annotations
 
@@ -89,15 +89,15 @@ class Launch(Started):
             raise
 
     def wait_ready(self, limit: float) -> None:
-        """Return when the guest answers; InfrastructureError after ``limit`` seconds."""
+        """Return when the guest answers. Raises InfrastructureError after ``limit`` seconds."""
         self.run_python(b"", limit).close()
 
     def check_clock(self) -> Rate:
-        """Set the guest's clock and see how fast it runs. Raises WrongClock, InfrastructureError."""
+        """Set the guest's clock and check its rate. Raises WrongClock, InfrastructureError."""
         return check_and_set(self._clock_channel())
 
     def clock_rate(self) -> float:
-        """How fast the guest's clock runs, measured until it is known to a thousandth. Raises InfrastructureError."""
+        """The rate of the guest's clock, measured to a thousandth. Raises InfrastructureError."""
         channel = self._clock_channel()
         try:
             return GuestClock(over(channel)).rate(unsure=0.001).value
@@ -138,7 +138,7 @@ class Launch(Started):
             self.qmp.close()
 
     def _start(self, accelerator: str, restore: bool, kernel_arguments: tuple[str, ...]) -> None:
-        """Start the process on ports that are free now. Raises PortTaken where another program was faster."""
+        """Start the process on ports that are free now. Raises PortTaken if another program was faster."""
         self.ssh_port, self.resident_port = _free_ports(2)
         if self.spec.ssh_port is not None:
             self.ssh_port = self.spec.ssh_port
@@ -178,9 +178,9 @@ class Launch(Started):
         self.qmp = wait_until(connected, _START_LIMIT, what, f"see {self.logs['qemu']}", interval=0.005)
 
     def _qmp(self, path: Path) -> Qmp | None:
-        """Connect; None while QEMU has bound the socket and does not listen yet.
+        """Connect; None while QEMU has bound the socket but does not listen yet.
 
-        QEMU opens its sockets before it looks at the rest of its arguments, and may end on those.
+        QEMU opens its sockets before it parses the rest of its arguments, and may end because of those.
         """
         assert self.process is not None
         try:
@@ -202,7 +202,7 @@ class Launch(Started):
 
 
 def require_free_port(port: int) -> None:
-    """Raise PortTaken where QEMU will not be able to listen; asked before anything slow is done for it."""
+    """Raise PortTaken if QEMU will not be able to listen; checked before anything slow."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU's user network does
         try:

@@ -47,7 +47,7 @@ class QemuMachine(AnyMachine[Launch]):
         """``kvm`` or ``tcg``, and why, once started."""
 
     def start(self) -> None:
-        """Restore the guest from its snapshot; make the image and the snapshot first where they are absent."""
+        """Restore the guest from its snapshot; first make the image and the snapshot if they are missing."""
         if self._launch is not None:
             raise InfrastructureError("this machine is already started", "stop it first, or restore it")
         check(self.spec)
@@ -62,8 +62,8 @@ class QemuMachine(AnyMachine[Launch]):
         except PortTaken:
             raise
         except InfrastructureError as error:
-            # A snapshot can go bad in ways that its key does not see: another CPU, a QEMU behind a script, a clock
-            # whose counter has another speed on this host.
+            # A snapshot can become invalid in ways that its key does not cover: another CPU, a QEMU behind a script, a
+            # clock whose counter has another speed on this host.
             if made or not (isinstance(error, WrongClock) or _about_restoring(error)):
                 raise
             self._progress(f"the snapshot cannot be used ({error.message}): making it again")
@@ -123,7 +123,7 @@ class QemuMachine(AnyMachine[Launch]):
         return [] if self._launch is None else self._launch.events()
 
     def qmp(self, command: str, **arguments: Any) -> Any:
-        """Run a QMP command; its return value. Raises InfrastructureError when QEMU refuses or is gone."""
+        """Run a QMP command; returns its value. Raises InfrastructureError if QEMU refuses or is gone."""
         qmp = self._started().qmp
         assert qmp is not None
         return qmp.execute(command, **arguments)
@@ -141,7 +141,7 @@ class QemuMachine(AnyMachine[Launch]):
     def agent_channel(self, access: Access | None = None) -> LineChannel:
         """Start an agent in the guest, push it, and return its standard input and output.
 
-        It is reached as ``MachineSpec.access`` says, unless ``access`` does.
+        It is reached as ``MachineSpec.access`` says, unless ``access`` is given.
         """
         source = self.spec.agent or agent_file()
         if not source.is_file():
@@ -187,7 +187,7 @@ class QemuMachine(AnyMachine[Launch]):
             raise
 
     def _prepare(self, rebuild: bool = False) -> bool:
-        """Image, accelerator and snapshot; each is looked for once per object. True: the snapshot is new."""
+        """Find or make image, accelerator and snapshot, each once per object. True: the snapshot is new."""
         find_qemu(self.spec.qemu)
         if self._image is None:
             self._image = ensure_image(self.spec.image, self.spec.extra_packages, self._progress)
@@ -204,7 +204,7 @@ _ENDING = 10.0
 
 
 def _about_restoring(error: InfrastructureError) -> bool:
-    """Whether a failed start may be the snapshot's fault: QEMU says so, or the guest never answered."""
+    """Whether a failed start may be the snapshot's fault: QEMU reports that, or the guest never answered."""
     return bool(re.search(r"load|snapshot|savevm|section|migrat|did not answer", error.message, re.I))
 
 

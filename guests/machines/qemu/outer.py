@@ -1,7 +1,7 @@
-"""A guest that is a host itself: another machine whose KVM works, on a host that has none.
+"""A guest that is a host itself: a machine with working KVM, on a host that has none.
 
-QEMU's TCG emulates AMD's SVM, so that a hypervisor in the guest runs guests of its own. It is reached by SSH alone, as
-any other machine is: no directory of this host is shared with it.
+QEMU's TCG emulates AMD's SVM, so a hypervisor in the guest can run its own guests. It is reached only by SSH, like any
+other machine: no directory of this host is shared with it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _COPY_LIMIT = 600.0
 
 
 class OuterHost:
-    """The outer guest, the image of the guest that is to run in it, and the SSH configuration that reaches both."""
+    """The outer guest, the image of its inner guest, and the SSH configuration that reaches both."""
 
     host = "outer"
     """The outer guest's name in the SSH configuration."""
@@ -104,7 +104,7 @@ class OuterHost:
             machine.stop()
 
     def _bring(self, image: Image) -> None:
-        """Plug a disk in that holds the image, and copy it: faster than through SSH to an emulated processor."""
+        """Plug in a disk that holds the image, and copy it: faster than SSH to an emulated processor."""
         archive = self._directory / "guest.tar"
         with tarfile.open(archive, "w") as tar:
             for path in (image.vmlinux, image.initramfs, image.root):

@@ -1,4 +1,4 @@
-"""A newer QEMU beside the system's own: Debian 13's backports, unpacked into the cache, nothing installed or upgraded.
+"""A newer QEMU beside the system's own: from Debian 13's backports, unpacked into the cache and not installed.
 
 Its program runs by a small script that takes QEMU's arguments; see ``guests.images.part``. About a minute, once.
 """
@@ -41,7 +41,7 @@ SPACE_MB = 1500
 
 
 def directory() -> Path:
-    """Where it is in the cache, once made. The name covers every input that lies in this checkout."""
+    """Its place in the cache. The name covers every input in this checkout."""
     seen = hashlib.sha256(repr((SUITE, BACKPORTS, PACKAGES, _KEPT, _HOOK, _SCRIPT)).encode()).hexdigest()[:12]
     return paths.cache_dir() / f"{NAME}-{seen}"
 
@@ -52,17 +52,17 @@ def cached() -> Cached:
 
 
 def find_private_qemu() -> Path | None:
-    """The program, or None where it is not made or is damaged."""
+    """The program, or None if it is not made or is damaged."""
     return directory() / PROGRAM if cached().usable() else None
 
 
 def manifest() -> dict[str, Any]:
-    """Version and time of making, of the one that there is."""
+    """Version and time of making."""
     return _part().manifest()
 
 
 def ensure_private_qemu(progress: Progress = silent, rebuild: bool = False) -> Path:
-    """The program; it is fetched when the cache does not have it or it is damaged. Raises InfrastructureError."""
+    """The program, fetched if the cache does not have it or it is damaged. Raises InfrastructureError."""
     target = directory()
 
     def finish(new: Path, _: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""A small client of QEMU's machine protocol (QMP): commands, and the events that came in between."""
+"""A small client of QEMU's machine protocol (QMP): commands, and the events in between."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _UCRED = struct.Struct("iII")
 
 
 class Qmp:
-    """One connection. Not for several threads at once.
+    """One connection. Not thread-safe.
 
-    No thread reads events in the background: they wait in the socket and are read by ``execute`` and
-    ``events``; also those that QEMU sent just before it ended.
+    No thread reads events in the background: they wait in the socket, even those that QEMU sent just before it ended,
+    and ``execute`` and ``events`` read them.
     """
 
     def __init__(self, path: Path, limit: float = 10.0) -> None:
@@ -48,7 +48,7 @@ class Qmp:
         self.execute("qmp_capabilities", limit=limit)
 
     def execute(self, command: str, limit: float = _ANSWER, **arguments: Any) -> Any:
-        """Run a QMP command; its return value. Raises InfrastructureError with QEMU's words when it fails."""
+        """Run a QMP command; returns its value. Raises InfrastructureError with QEMU's message if it fails."""
         number = next(self._numbers)
         request: dict[str, Any] = {"execute": command, "id": number}
         if arguments:
@@ -62,7 +62,7 @@ class Qmp:
         while True:
             message = self._receive(deadline)
             if message.get("id") != number:
-                continue  # an event, or the late reply of a command that was given up
+                continue  # an event, or the late reply to an abandoned command
             if "return" in message:
                 return message["return"]
             if "error" in message:

@@ -67,8 +67,8 @@ def ensure_snapshot(
 ) -> tuple[Snapshot, bool]:
     """The snapshot for machines like ``spec``, and whether it was made now.
 
-    It is made by booting a machine when it is absent, damaged, or to be rebuilt. The logs of that
-    boot are in the run's directory. Raises InfrastructureError.
+    It is made by booting a machine if it is absent, damaged, or to be rebuilt. The logs of that boot are in the run's
+    directory. Raises InfrastructureError.
     """
     cached = cached_snapshot(spec, accelerator, image)
 
@@ -88,12 +88,12 @@ def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, pr
     started = time.monotonic()
     empty = directory / "empty"
     empty.mkdir()
-    # What is shared now does not matter, and a directory of a later run must not be needed now.
+    # The present shares do not matter, and the directory of a later run must not be needed now.
     shares = tuple(
         replace(share, path=empty, security_model="none", readonly=False, options={}) for share in spec.shares
     )
     booted = replace(spec, shares=shares, ssh_port=None, keep=False, host_args=(), launcher=())
-    # Not in the directory that is being made: it goes when this fails, and a message names them.
+    # Not in the directory that is being made: a failure removes it, and the message names the logs.
     run_dir = spec.run_dir.absolute()
     run_dir.mkdir(parents=True, exist_ok=True)
     logs = {"console": run_dir / "snapshot-console.log", "qemu": run_dir / "snapshot-qemu.log"}
@@ -138,11 +138,11 @@ def _make(spec: MachineSpec, accelerator: str, image: Image, directory: Path, pr
 
 
 def _save(booting: Launch, state: Path) -> None:
-    """Save the machine as the snapshot in its disk, end it, and have the disk as ``state``."""
+    """Save the machine as a snapshot in its disk, end it, and move the disk to ``state``."""
     shell = booting.connect()
     shell.run(WARM_UP, 120.0)
     shell.close()
-    time.sleep(0.5)  # let the guest finish with the connection: it would be part of the snapshot
+    time.sleep(0.5)  # let the guest close the connection, or it would be part of the snapshot
     assert booting.qmp is not None and booting.process is not None
     booting.qmp.execute("stop")
     booting.qmp.human(f"savevm {SNAPSHOT_NAME}", limit=300.0)
@@ -153,9 +153,9 @@ def _save(booting: Launch, state: Path) -> None:
 
 
 def _known_frequency(booting: Launch) -> tuple[str, ...]:
-    """The counter's true frequency, so that the next boot skips the measurement that went wrong in this one.
+    """The counter's true frequency, so that the next boot skips the measurement that was wrong in this one.
 
-    The kernel says which frequency it took; its clock is wrong by as much as that is. Source: tsc_early_khz in the
+    The kernel logs the frequency that it used; its clock is wrong by the same factor. Source: tsc_early_khz in the
     kernel's Documentation/admin-guide/kernel-parameters.txt (commit bd35c77e32e4; kernels without it ignore the word).
     """
     shell = booting.connect()
@@ -181,7 +181,7 @@ def _create_disk(path: Path, size_mb: int) -> None:
 
 
 def _forget_oldest() -> None:
-    """Bound the cache: each set of QEMU arguments makes a snapshot of its own."""
+    """Bound the cache: each set of QEMU arguments makes its own snapshot."""
     found = [entry for entry in paths.snapshots_dir().iterdir() if not entry.name.startswith(".")]
     found.sort(key=lambda entry: max(entry.stat().st_mtime, _mtime(entry / "used")), reverse=True)
     for entry in found[MOST_SNAPSHOTS - 1 :]:

@@ -1,7 +1,7 @@
 """A vhost-user back end for one device of one guest: the messages, and the rings that they set up.
 
-The rule of this module: it knows the protocol and no device. A `Device` describes itself and is notified of kicks;
-sockets and waiting belong to the caller (`console.ConsoleServer`).
+The rule of this module: it knows the protocol but no device. A `Device` describes itself and is notified of kicks; the
+caller handles sockets and waiting (`console.ConsoleServer`).
 
 Source: QEMU's docs/interop/vhost-user.rst; the order in which User-Mode Linux sends them: virtio_uml.c.
 """
@@ -48,7 +48,7 @@ class Backend:
         self._descriptors: list[int] = []
 
     def receive(self) -> bool:
-        """Take what the front end sent, and answer; False when it is gone. Raises Broken, vhost_user.Malformed."""
+        """Read and answer the front end's messages; False if it is gone. Raises Broken, vhost_user.Malformed."""
         try:
             data, descriptors, _, _ = socket.recv_fds(self.connection, 8192, vu.DESCRIPTORS_MAX)
         except OSError:
@@ -93,7 +93,9 @@ class Backend:
                 self.connection.sendall(vu.pack_message(head.request, reply, vu.REPLY))
 
     def _perform(self, request: vu.Request, body: bytes, descriptors: list[int]) -> bytes | None:
-        """Do it; the body of its own reply, where it has one. Takes what it keeps out of ``descriptors``."""
+        """Perform a message; returns the body of its reply, if it has one. Removes from ``descriptors`` those that it
+        keeps.
+        """
         queues = self.device.queues
         match request:
             case vu.Request.GET_FEATURES:

@@ -3,8 +3,8 @@
 Each port carries one program's standard input and output: `ConsoleServer.open` gives the host's end of one as a
 socket. A thread moves the bytes; when the guest dies the sockets end.
 
-Source: virtio 1.3, 5.3 (multiport); drivers/char/virtio_console.c for what Linux makes of it: bytes that come before
-the guest has opened a port are dropped, and reading a port that the host has not opened ends at once.
+Source: virtio 1.3, 5.3 (multiport); drivers/char/virtio_console.c for Linux's behaviour: bytes that come before the
+guest has opened a port are dropped, and reading a port that the host has not opened ends at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _queues_of(port: int) -> tuple[int, int]:
 
 
 class _Port:
-    """One port: what the guest says of it, and the host's socket when it is in use."""
+    """One port: its state in the guest, and the host's socket while it is in use."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -64,7 +64,7 @@ class ConsoleServer:
     """The device of one guest. Made before the guest starts; `close` ends its thread."""
 
     def __init__(self, path: Path) -> None:
-        """Listen at ``path``. Raises InfrastructureError when that cannot be."""
+        """Listen at ``path``. Raises InfrastructureError if that fails."""
         self.features = _F_MULTIPORT
         self.config = _CONFIG.pack(0, 0, PORTS, 0)
         self.queues = [Queue() for _ in range(2 * PORTS + 2)]
@@ -91,14 +91,14 @@ class ConsoleServer:
         self._thread.start()
 
     def wait(self, limit: float, still_wanted: Callable[[], bool]) -> None:
-        """Return when the guest waits at a port. Raises InfrastructureError as ``open`` does."""
+        """Return when the guest waits at a port. Raises InfrastructureError like ``open``."""
         with self._state:
             self._free(limit, still_wanted)
 
     def open(self, limit: float, still_wanted: Callable[[], bool]) -> socket.socket:
         """The host's end of a port behind which the guest waits.
 
-        Raises InfrastructureError after ``limit`` seconds, or as soon as ``still_wanted`` says no.
+        Raises InfrastructureError after ``limit`` seconds, or as soon as ``still_wanted`` returns false.
         """
         with self._state:
             free = self._free(limit, still_wanted)
@@ -152,7 +152,7 @@ class ConsoleServer:
                 end.close()
 
     def _serve(self) -> None:
-        """Move what can be moved; a guest that breaks the protocol loses its console."""
+        """Move all available bytes; a guest that breaks the protocol loses its console."""
         try:
             with self._state:
                 self._send_control()
@@ -200,7 +200,7 @@ class ConsoleServer:
         return kicked
 
     def kicked(self, queue: int) -> None:
-        """See Device. What is in the ports' queues is moved after every event."""
+        """See Device. The ports' queues are processed after every event."""
         if queue == _CONTROL_TX and self._backend is not None:
             try:
                 with self._state:
@@ -219,7 +219,7 @@ class ConsoleServer:
             port = self._ports[number]
             port.guest_open = bool(value)
             if not value and port.socket is not None:
-                # The program has ended. What it wrote last is in the queue still.
+                # The program has ended. Its last output is still in the queue.
                 self._from_guest(port)
                 self._hang_up(port)
             self._state.notify_all()
@@ -238,7 +238,7 @@ class ConsoleServer:
             queue.signal()
 
     def _move(self, port: _Port) -> None:
-        """Both directions of one port, as far as it goes without waiting."""
+        """Both directions of one port, as far as possible without waiting."""
         if port.socket is None:
             return
         self._watch(port)
@@ -247,7 +247,7 @@ class ConsoleServer:
             self._from_host(port)
 
     def _watch(self, port: _Port) -> None:
-        """Wake up for its socket: to read unless enough waits for the guest, to write if something waits."""
+        """Watch its socket: for reading unless enough is queued for the guest, for writing if something is queued."""
         assert port.socket is not None
         wanted = 0 if port.ended or len(port.to_guest) > _FULL else selectors.EVENT_READ
         wanted |= selectors.EVENT_WRITE if port.to_host else 0
@@ -273,8 +273,8 @@ class ConsoleServer:
                 port.to_host += part
             queue.push(chain, 0)
             taken = True
-        # Linux's driver has no use for this interrupt (virtio_console.c gives these queues no callback) and says so
-        # once and for all; under User-Mode Linux it would cost a signal for every message.
+        # Linux's driver has no use for this interrupt (virtio_console.c gives these queues no callback) and suppresses
+        # it for good; under User-Mode Linux it would cost a signal for every message.
         if taken and not queue.mute:
             queue.signal()
         try:
@@ -313,7 +313,7 @@ class ConsoleServer:
         if given:
             queue.signal()
         if port.ended and not port.to_guest:
-            # The guest reads an end of file; it says PORT_OPEN 0 when its program is gone.
+            # The guest reads an end of file; it sends PORT_OPEN 0 when its program is gone.
             self._control.append((port.number, _PORT_OPEN, 0))
             self._hang_up(port)
             port.guest_open = False
@@ -326,7 +326,7 @@ class ConsoleServer:
         self._watch(port)
 
     def _hang_up(self, port: _Port) -> None:
-        """Close the host's socket, what waits for it delivered as far as it takes it at once."""
+        """Close the host's socket after delivering what it accepts at once."""
         assert port.socket is not None
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(port.socket)

@@ -1,8 +1,8 @@
 """The User-Mode Linux kernel: built from Debian's sources with ``kernel.fragment``, kept in the cache.
 
-Debian's own package user-mode-linux has no NET_9P_VIRTIO, so the kernel has to be built: some minutes, once.
-The cache's key covers the fragment and the commands here, not the state of the package archive: what was built
-stays usable without network.
+Debian's own package user-mode-linux has no NET_9P_VIRTIO, so the kernel must be built, once, in some minutes. The
+cache's key covers the fragment and the commands here, not the state of the package archive: a built kernel stays usable
+without network.
 """
 
 from __future__ import annotations
@@ -111,12 +111,12 @@ def cached() -> Cached:
 
 
 def find_kernel() -> UmlKernel | None:
-    """The cached kernel of this checkout, or None where it is not built or is damaged."""
+    """The cached kernel of this checkout, or None if it is not built or is damaged."""
     return UmlKernel(cached().directory) if cached().usable() else None
 
 
 def ensure_kernel(progress: Progress = silent, rebuild: bool = False) -> UmlKernel:
-    """The kernel; it is built when the cache does not have it or it is damaged. Raises InfrastructureError."""
+    """The kernel, built if the cache does not have it or it is damaged. Raises InfrastructureError."""
 
     def make(directory: Path) -> None:
         require_tools()
@@ -201,7 +201,7 @@ def _sources(scratch: Path, log: Path) -> tuple[Path, str]:
 
 
 def _run(argv: list[str], where: Path, log: Path) -> None:
-    """Run one step; InfrastructureError with its last words when it fails."""
+    """Run one step. Raises InfrastructureError with its last output if it fails."""
     with log.open("ab") as out:
         begin = out.tell()
         done = subprocess.run(

@@ -55,7 +55,7 @@ class UmlLaunch(StartedOnLines):
         self.console: ConsoleServer | None = None
         self.tap = _TAP if spec.network and tap_possible() else ""
         self._memory = memory_root(spec.memory_mb, spec.memory_dir) / f"assay9-{self.name}"
-        # The disk is apart from the memory: /dev/shm may be small, and the runtime directory, too.
+        # The disk is not kept with the memory: /dev/shm may be small, and so may the runtime directory.
         disks = paths.cache_dir() / f".{self.name}"
         try:
             self._claim(self._memory, disks)
@@ -114,7 +114,7 @@ class UmlLaunch(StartedOnLines):
             return None
         pid, started = self._kernel
         if self.process.poll() is None and pid and (start_time(pid) != started or exiting(pid)):
-            # Its sockets close, and its children may live, before what waits for it has ended too.
+            # Its sockets close before the processes that wait for it have ended, and its children may live.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(_ENDING)
         return sent_signal(self.process.poll(), by_shell=True)
@@ -126,7 +126,7 @@ class UmlLaunch(StartedOnLines):
             self.process.kill()
             self.process.wait()
             for pid, started in tree:
-                # With a PID namespace they end with its first process; without one each must be killed.
+                # In a PID namespace they end with its first process; without one each must be killed.
                 if started is not None and start_time(pid) == started:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, 9)
@@ -167,14 +167,14 @@ class UmlLaunch(StartedOnLines):
 
 
 def tap_possible() -> bool:
-    """Whether a TAP can be made: root, and the device is there."""
+    """Whether a TAP can be made: needs root and the device."""
     return os.geteuid() == 0 and os.access("/dev/net/tun", os.R_OK | os.W_OK)
 
 
 def _apart(network: bool) -> tuple[str, ...]:
-    """A PID namespace: the guest's processes are traced children that outlive a killed kernel otherwise.
+    """A PID namespace: otherwise the guest's processes, which are traced children, would outlive a killed kernel.
 
-    Where an ordinary user may not make one, ``stop`` ends the tree by itself.
+    If an ordinary user may not make one, ``stop`` ends the tree itself.
     """
     if shutil.which("unshare") is None or (os.geteuid() != 0 and user_namespace_problem() is not None):
         return ()

@@ -1,4 +1,4 @@
-"""A User-Mode Linux machine, in the role that `guests.machines.qemu.machine.QemuMachine` has for QEMU."""
+"""A User-Mode Linux machine, the counterpart of `guests.machines.qemu.machine.QemuMachine`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from guests.machines.uml.spec import UmlSpec
 
 
 class UmlMachine(PortMachine[UmlLaunch]):
-    """One User-Mode Linux kernel and the ways into it: lines of its console, and SSH where there is a network."""
+    """One User-Mode Linux kernel and the ways into it: lines of its console, and SSH if there is a network."""
 
     accelerator = "uml"
     program = UmlLaunch.program

@@ -1,4 +1,4 @@
-"""Where the guest's memory goes: User-Mode Linux wants a sparse file that it may map executable."""
+"""Where the guest's memory goes: User-Mode Linux needs a sparse file that it may map executable."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from guests.errors import InfrastructureError
 
 
 def memory_root(needed_mb: int, wanted: Path | None = None) -> Path:
-    """The directory to use: ``wanted``, else TMPDIR, else /dev/shm. Raises InfrastructureError when it will not do.
+    """The directory to use: ``wanted``, else TMPDIR, else /dev/shm. Raises InfrastructureError if it is unsuitable.
 
-    /dev/shm is memory already, so nothing is written to a disk; TMPDIR is how to point elsewhere.
+    /dev/shm is memory already, so nothing is written to a disk; TMPDIR selects another place.
     """
     asked = os.environ.get("TMPDIR")
     path = wanted or Path(asked or "/dev/shm")

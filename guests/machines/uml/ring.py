@@ -1,7 +1,7 @@
 """The device's side of a split virtqueue in guest memory, as much of it as a console needs.
 
-The console's guest is one that we built and booted, so that what lies in its memory is believed where it makes
-sense; what does not make sense raises `Broken` and costs this guest its console, nothing more.
+We built and booted the console's guest, so the content of its memory is trusted if it makes sense; anything else raises
+`Broken` and only costs this guest its console.
 
 Source: virtio 1.3, 2.7. Layouts are those of `protocol.virtqueue`.
 """
@@ -26,7 +26,7 @@ class Memory:
     """The guest's memory: regions of passed descriptors, mapped here."""
 
     def __init__(self, regions: Sequence[MemoryRegion], descriptors: Sequence[int]) -> None:
-        """Map each region; takes the descriptors over. Raises OSError."""
+        """Map each region; takes ownership of the descriptors. Raises OSError."""
         self._regions: list[tuple[MemoryRegion, mmap.mmap]] = []
         try:
             for region, descriptor in zip(regions, descriptors, strict=True):
@@ -41,7 +41,7 @@ class Memory:
         return self._view(address, length, 0)
 
     def at_user(self, address: int, length: int) -> memoryview:
-        """The same by the front end's own address, as SET_VRING_ADDR has them."""
+        """The same at the front end's own address, as in SET_VRING_ADDR."""
         return self._view(address, length, 2)
 
     def _view(self, address: int, length: int, which: int) -> memoryview:
@@ -80,7 +80,7 @@ class Queue:
         self._descriptors = memory.at_user(descriptors, vq.DESC_SIZE * self.size)
         self._available = memory.at_user(available, vq.AVAIL_RING + 2 * self.size).cast("H")
         self._used = memory.at_user(used, vq.USED_RING + vq.USED_ELEMENT.size * self.size)
-        # a store of its own, never a byte at a time: the driver may look in between
+        # a single store, never a byte at a time: the driver may read in between
         self._used_idx = ctypes.c_uint16.from_buffer(self._used, vq.USED_IDX)
 
     @property
@@ -106,7 +106,7 @@ class Queue:
         raise Broken("a chain of descriptors without end")
 
     def push(self, chain: Chain, written: int) -> None:
-        """Give a request back: ``written`` bytes of its writable part are ours."""
+        """Return a request: ``written`` bytes of its writable part are used."""
         index = self._used_idx.value
         at = vq.USED_RING + vq.USED_ELEMENT.size * (index % self.size)
         vq.USED_ELEMENT.pack_into(self._used, at, chain.head, written)
@@ -121,7 +121,7 @@ class Queue:
 
     @property
     def mute(self) -> bool:
-        """Whether the driver wants no interrupts. To be believed of a queue whose driver never changes its mind."""
+        """Whether the driver wants no interrupts. Reliable only for a queue whose driver never changes that."""
         return bool(self._available[vq.AVAIL_FLAGS // 2] & vq.AVAIL_NO_INTERRUPT)
 
     def close(self) -> None:

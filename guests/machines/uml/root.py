@@ -16,7 +16,7 @@ _BUSYBOX = "bin/busybox"
 
 
 def initramfs(image: Image) -> bytes:
-    """The initramfs that switches to the image's root, with our PID 1 put beside what is there."""
+    """The initramfs that switches to the image's root, with our PID 1 added."""
     busybox = cpio_member(image.initramfs.read_bytes(), _BUSYBOX)
     directories = ("bin", "dev", "lower", "overlay", "root")
     return cpio(
@@ -32,7 +32,7 @@ def initramfs(image: Image) -> bytes:
 def cpio_member(archive: bytes, wanted: str) -> bytes:
     """Content of a member of a "newc" cpio archive.
 
-    Raises InfrastructureError where there is none. Source: the kernel's buffer-format.rst.
+    Raises InfrastructureError if there is none. Source: the kernel's buffer-format.rst.
     """
     at = 0
     while archive[at : at + 6] == b"070701":

@@ -15,7 +15,7 @@ MAX_DEVICES = 12
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A virtio device that a vhost-user back end serves at a socket. The guest learns the rest from it."""
+    """A virtio device that a vhost-user back end serves at a socket. The guest gets the rest from it."""
 
     socket: Path
     virtio_id: int = VIRTIO_ID_9P

@@ -1,7 +1,7 @@
-"""Make a TAP in this network namespace, then become the program that is named: tap.py NAME PROGRAM [WORD]...
+"""Make a TAP in this network namespace, then execute the named program: tap.py NAME PROGRAM [WORD]...
 
-Run as a file by an isolated Python, as root of a namespace of the machine's own; nothing of it is seen outside.
-Offloads are turned off: with them, uploads over the TAP hang (the guest's driver is given packets it cannot take).
+An isolated Python runs it as a file, as root of the machine's own namespace; it is not visible outside. Offloads are
+disabled: with them, uploads over the TAP hang (the guest's driver gets packets that it cannot handle).
 Source: linux/if_tun.h, linux/ethtool.h.
 """
 

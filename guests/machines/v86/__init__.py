@@ -1,4 +1,4 @@
-"""A 32-bit guest under v86, an x86 emulator in JavaScript, in the roles that QEMU's machines have.
+"""A 32-bit guest under v86, an x86 emulator in JavaScript, with the same interface as QEMU's machines.
 
 program.py   v86 itself, from npm, in the cache
 root.py      the guest: Debian 12 for i386 with its stock kernel, in the cache

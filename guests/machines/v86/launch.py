@@ -58,7 +58,7 @@ class V86Launch(StartedOnLines):
     ) -> None:
         """Start it. When this raises InfrastructureError, no process and no file is left.
 
-        ``server`` is the socket of the 9P server that answers for the share; with ``own_server`` v86 does itself.
+        ``server`` is the socket of the 9P server for the share; with ``own_server`` v86 serves it itself.
         """
         super().__init__(log)
         self._lines = self._files / "lines"
@@ -85,7 +85,7 @@ class V86Launch(StartedOnLines):
                 encoding="utf-8",
             )
             self.argv = ["node", str(MACHINE), str(config)]
-            # The kernel ends it with the thread that starts it: nothing of it can stay.
+            # The kernel ends it together with the thread that starts it, so nothing can stay behind.
             argv = ["prlimit", "--core=0", "--", *launcher, *self.argv]
             self._spawn(dying_with_parent(argv), NODE_OPTIONS="")
         except BaseException:
@@ -101,7 +101,7 @@ class V86Launch(StartedOnLines):
         wait_until(ready, limit, "the guest under v86 was not ready", f"see {self._log}", _POLL)
 
     def wait_saved(self, limit: float) -> None:
-        """Return when the machine has been saved and has ended; InfrastructureError otherwise."""
+        """Return when the machine has been saved and has ended. Raises InfrastructureError otherwise."""
         assert self.process is not None
         try:
             status = self.process.wait(limit)

@@ -1,4 +1,4 @@
-"""A machine under v86, in the role that `guests.machines.qemu.machine.QemuMachine` has for QEMU."""
+"""A machine under v86, the counterpart of `guests.machines.qemu.machine.QemuMachine`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class V86Machine(PortMachine[V86Launch]):
     accelerator = "v86"
     program = V86Launch.program
     saved = True
-    ready_limit = 120.0  # from its saved state it takes one or two of a processor of its own
+    ready_limit = 120.0  # restoring its saved state takes one or two seconds of an idle processor
 
     def __init__(self, spec: V86Spec, progress: Progress = silent) -> None:
         super().__init__(spec.run_dir, spec.agent, progress)

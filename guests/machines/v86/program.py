@@ -37,13 +37,13 @@ def missing_packages(fetched: bool) -> list[str]:
 
 
 def require_host() -> None:
-    """Raise InfrastructureError, one line, when this host does not have what v86 needs."""
+    """Raise InfrastructureError, one line, if this host does not have what v86 needs."""
     if missing := missing_packages(find_program() is not None):
         raise InfrastructureError(f"v86 needs {', '.join(missing)}", f"apt-get install {' '.join(missing)}")
 
 
 def directory() -> Path:
-    """Where it is in the cache, once fetched."""
+    """Its place in the cache."""
     seen = hashlib.sha256(repr((VERSION, INTEGRITY)).encode()).hexdigest()[:12]
     return paths.cache_dir() / f"{NAME}-program-{seen}"
 
@@ -59,12 +59,12 @@ def build() -> Path:
 
 
 def find_program() -> Path | None:
-    """The folder with libv86.mjs and v86.wasm, or None where it is not fetched or is damaged."""
+    """The folder with libv86.mjs and v86.wasm, or None if it is not fetched or is damaged."""
     return build() if cached().usable() else None
 
 
 def ensure_program(progress: Progress = silent, rebuild: bool = False) -> Path:
-    """The folder with libv86.mjs; it is fetched when the cache does not have it. Raises InfrastructureError."""
+    """The folder with libv86.mjs, fetched if the cache does not have it. Raises InfrastructureError."""
 
     def make(temporary: Path) -> None:
         require_host()

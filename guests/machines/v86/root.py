@@ -1,7 +1,7 @@
 """The guest under v86: Debian 12 for i386, its stock kernel, our own PID 1, as files that v86 boots from.
 
-Made as the other images are (guests/images): mmdebstrap writes a tar, the rest is data from data. Apart from them
-because it is of another architecture and has neither sshd nor a network; it is not an image of QEMU's machines.
+It is made like the other images (guests/images): mmdebstrap writes a tar, the rest transforms data. It is separate
+because it has another architecture and neither sshd nor a network; it is not an image of QEMU's machines.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class V86Root:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Release of the kernel, time of making, and an id of this very build."""
+        """Release of the kernel, time of making, and an id of this build."""
         return read_manifest(self.directory, f"assay9 guest build --again {NAME}")
 
     def initramfs(self) -> bytes:
-        """The initramfs: what is cached, and our own init and PID 1 as they are in this checkout."""
+        """The initramfs: the cached part, and our own init and PID 1 from this checkout."""
         return self.modules.read_bytes() + cpio(
             [
                 Entry("init", 0o100755, (GUEST_FILES / "initramfs-init").read_bytes()),
@@ -81,7 +81,7 @@ class V86Root:
 
 
 def directory() -> Path:
-    """Where it is in the cache, once made. The name covers every input that lies in this checkout."""
+    """Its place in the cache. The name covers every input in this checkout."""
     inputs = (
         SUITE,
         KERNEL_PACKAGE,
@@ -100,12 +100,12 @@ def cached() -> Cached:
 
 
 def find_root() -> V86Root | None:
-    """The guest, or None where it is not made or is damaged."""
+    """The guest, or None if it is not made or is damaged."""
     return V86Root(directory()) if cached().usable() else None
 
 
 def ensure_root(progress: Progress = silent, rebuild: bool = False) -> V86Root:
-    """The guest; it is made when the cache does not have it or it is damaged. Raises InfrastructureError."""
+    """The guest, made if the cache does not have it or it is damaged. Raises InfrastructureError."""
 
     def make(temporary: Path) -> None:
         require_build_tools()
@@ -176,7 +176,7 @@ def _squash(tar: tarfile.TarFile, kernel: KernelFiles, output: Path) -> None:
     argv = ["mksquashfs", "-", str(output), "-tar", "-comp", "lz4", "-quiet", "-noappend", "-no-progress"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as tool:
         assert tool.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # its own words follow
+        with contextlib.suppress(BrokenPipeError):  # its own output follows
             write_root(tar, kernel, Keys(b"", b"", b"", b""), tool.stdin.write)
         _, said = tool.communicate()
     if tool.returncode != 0:

@@ -1,7 +1,7 @@
-"""A machine under v86, saved when its guest waits for programs: booting takes a minute of processor time, once.
+"""A machine under v86, saved when its guest is ready for programs: booting takes a minute of processor time, once.
 
-A state is a directory in the cache: the saved machine, the names of its lines to the host, and the disks that belong
-to it. v86 restores it only beside the very same files and with the same devices, so all of them enter its name.
+A state is a directory in the cache: the saved machine, the names of its lines to the host, and its disks. v86 restores
+it only with exactly the same files and devices, so its name covers all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CONTROL_MB = 512
 
 
 def state_directory(program: Path, root: V86Root, memory_mb: int, *, own_server: bool) -> Path:
-    """Where the state of such a machine is in the cache, once saved."""
+    """Where the state of such a machine is in the cache."""
     seen = hashlib.sha256(
         repr((str(program), root.manifest["build_id"], memory_mb, own_server, CONTROL_MB, COMMAND_LINE)).encode()
     )
@@ -43,7 +43,7 @@ def state_directory(program: Path, root: V86Root, memory_mb: int, *, own_server:
 
 
 def current_names(snapshots: bool) -> set[str]:
-    """Names in the cache of what this checkout uses: v86, its guest and, with ``snapshots``, saved machines."""
+    """The cache entries that this checkout uses: v86, its guest and, with ``snapshots``, saved machines."""
     names = {program_directory().name, root_directory().name}
     program, root = find_program(), find_root()
     if snapshots and program is not None and root is not None:
@@ -74,7 +74,7 @@ def ensure_state(
     log: Path,
     rebuild: bool = False,
 ) -> Path:
-    """The directory of a saved machine; it is booted and saved when the cache does not have it or it is damaged.
+    """The directory of a saved machine, booted and saved if the cache does not have it or it is damaged.
 
     ``log`` gets that boot's output. Raises InfrastructureError.
     """
@@ -112,7 +112,7 @@ def _make(
 
 
 def _forget_outdated(present: Path) -> None:
-    """A state is a hundred megabytes or two, and each change of our PID 1 makes another: two are kept, and this one."""
+    """Keep this state and two older ones: a state is 100 to 200 MB, and each change of our PID 1 makes another."""
     others = [path for path in present.parent.glob("v86-state-*") if path != present]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for path in others[2:]:
