@@ -74,6 +74,11 @@ class AnyMachine(ABC, Generic[S]):
             return InfrastructureError(*interference(self.program, sent, memory))
         if self.pid and (why := stopped(self.program, self.pid)) is not None:
             return InfrastructureError(*why)
+        if (seen := self.console.traced_lost(self._begun)) is not None:
+            return InfrastructureError(
+                f"another process ended or stopped a process of {self.program} ({seen})",
+                "find the sender (see the kernel's log for out of memory), then run again",
+            )
         if (failure := self.console.own_disk_failure(self._begun)) is not None:
             return InfrastructureError(
                 f"the guest's own disk failed ({failure}): its behaviour says nothing about the share",

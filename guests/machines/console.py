@@ -63,6 +63,13 @@ _OWN_DISK = re.compile(
 no disk in the guest, and a case's loop devices have other names. Texts from fs/squashfs, fs/ext4 and block/blk-core.c.
 """
 
+_TRACED_LOST = re.compile(
+    r"userspace - (?:ptrace .*failed|wait failed|child stopped with signal).*|wait_stub_done : failed to wait.*"
+)
+"""What User-Mode Linux says when another process ends or stops one of its processes, which on this host are traced
+children of its kernel; the guest's process gets SIGSEGV. Source: arch/um/os-Linux/skas/process.c of Linux 6.12.
+"""
+
 _HARMLESS = re.compile(
     r"Installing (v9fs|9P2000)|FS-Cache: |9p: Installing|WARNING: (CPU:\d+ )?PID: 0 .*tsc|Kernel command line"
 )
@@ -160,6 +167,11 @@ class ConsoleWatch:
     def own_disk_failure(self, mark: int) -> str | None:
         """The first complaint after ``mark`` about one of the machine's own disks, or None."""
         found = _OWN_DISK.search(self.text_since(mark))
+        return None if found is None else " ".join(found[0].split())
+
+    def traced_lost(self, mark: int) -> str | None:
+        """The first message after ``mark`` that another process ended or stopped one of User-Mode Linux's, or None."""
+        found = _TRACED_LOST.search(self.text_since(mark))
         return None if found is None else " ".join(found[0].split())
 
     def since(self, mark: int) -> list[ConsoleEvent]:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from conformance.evidence.models import CaseResult
@@ -376,6 +377,30 @@ def test_a_guest_or_a_device_that_is_killed_or_crashes(
         assert is_error_of_ground(seen, "was ended by SIGKILL")
     else:
         assert seen.verdict == "fail", seen.reason
+    assert run(harmless).verdict == "pass"
+
+
+@marked
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_of_the_guest_that_somebody_ends_or_stops_on_this_host(
+    uml: tuple[Run, UmlDeployment], number: signal.Signals
+) -> None:
+    """The guest's process gets SIGSEGV, which looked like a crash of the share's making."""
+    run, deployment = uml
+
+    def traced() -> set[int]:
+        kernel = psutil.Process(deployment.processes()["hypervisor"])
+        return {child.pid for child in kernel.children(recursive=True) if child.status() == psutil.STATUS_TRACING_STOP}
+
+    def loses_one(share: Share) -> None:
+        before = traced()
+        other = share.inside.spawn("other")
+        other.getpid()
+        for pid in traced() - before:
+            os.kill(pid, number)
+        other.create("after", b"content")
+
+    assert is_error_of_ground(run(loses_one), "another process ended or stopped a process of User-Mode Linux")
     assert run(harmless).verdict == "pass"
 
 
