@@ -51,7 +51,7 @@ class Case:
     `about` what is judged: "behaviour" what calls do and what inside shows of it, "agreement" that inside and outside
     show the same: such a case cannot be driven where nothing outside can look at the files;
     `control` whether the same function must pass on a native file system first;
-    `seconds` bounds the whole case.
+    `seconds` bounds what its calls inside take together.
     """
 
     id: str

@@ -9,6 +9,7 @@ import contextlib
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -21,6 +22,28 @@ from conformance.vfs.share import Share
 from tests.attach.conftest import Machines
 from tests.cases import made_case
 from tests.slow_network import slow
+
+
+@pytest.mark.parametrize(("pause", "sleep", "verdict"), [(1.0, "0", "pass"), (0.0, "1", "fail")])
+def test_what_the_way_to_a_guest_takes_is_not_charged_to_the_share(
+    machines: Machines, pause: float, sleep: str, verdict: str
+) -> None:
+    """A case's limit is one of what its calls take in the guest."""
+
+    def body(share: Share) -> None:
+        time.sleep(pause)
+        share.inside.run(["sleep", sleep])
+        sound(share)
+
+    deployment = machines.attach()
+    runner = Runner(load("attach"), deployment, "never", "main")
+    deployment.start()
+    try:
+        judged = runner.run(made_case(body, seconds=0.9), "", DEFAULT, body)[0]
+    finally:
+        runner.stop()
+    assert judged.verdict == verdict, judged.reason
+    assert judged.reason == "" or "took more than its 1 s" in judged.reason
 
 
 @contextlib.contextmanager
