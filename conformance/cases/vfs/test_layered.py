@@ -114,6 +114,8 @@ if not server:
     while True:
         try:
             data = os.read(fuse, 1 << 18)
+        except FileNotFoundError:
+            continue
         except OSError as error:
             os._exit(error.errno != 19)
         size, kind, unique = struct.unpack_from("IIQ", data)
@@ -121,7 +123,10 @@ if not server:
             continue
         reply = answer(kind, data[40:])
         body = reply or b""
-        os.write(fuse, struct.pack("IiQ", 16 + len(body), 0 if reply is not None else -38, unique) + body)
+        try:
+            os.write(fuse, struct.pack("IiQ", 16 + len(body), 0 if reply is not None else -38, unique) + body)
+        except FileNotFoundError:
+            pass
 os.close(fuse)
 with open(view, "r+b") as file:
     print(file.read(7).decode())
@@ -134,7 +139,11 @@ with open(view, "rb") as file:
 libc.umount2(os.fsencode(view), 0)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]))
 """
-"""A file system in user space of a single file, which is that of the share; read and written through it."""
+"""A file system in user space of a single file, which is that of the share; read and written through it.
+
+ENOENT from /dev/fuse: nobody waits for the reply any more, as for that to RELEASE after umount. Source: fs/fuse/dev.c
+fuse_dev_do_write; libfuse's fuse_lowlevel.c takes it so, too.
+"""
 
 
 def _ran(share: Share, script: str) -> list[str]:
