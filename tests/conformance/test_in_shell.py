@@ -82,8 +82,9 @@ def test_no_command_writes_outside_of_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("commands", ["coreutils", "busybox"])
 def test_no_verdict_is_wrong_for_want_of_python(tmp_path: Path, commands: str) -> None:
     load_cases()
+    path = InShell.path if commands == "coreutils" else busybox_alone(tmp_path)
     deployment = InShell(loaded("local", LocalTarget), tmp_path / "run", lambda _: None, LocalOptions())
-    deployment.path = InShell.path if commands == "coreutils" else busybox_alone(tmp_path)
+    deployment.path = path
     runner = Runner(loaded("local", LocalTarget), deployment, "never", "main")
     deployment.start()
     plain = [c for c in CASES.values() if c.layer == "vfs" and c.function.__code__.co_argcount == 1]
