@@ -22,6 +22,8 @@ from guests.agent.link import AgentLink
 from guests.images.rootfs import GROUP, PASSWD
 from guests.machines.spec import MachineSpec
 
+USERS = (*range(1001, 1200), 1234, 4321)
+"""As whom cases make calls (`uid=` of spawn)."""
 _ROOM_MB = 512
 """The file system of an export that must have one of its own; a sparse file."""
 
@@ -72,7 +74,9 @@ def _know_users(outside: AgentLink, directory: Path) -> None:
     """Make the test users of our guests known in the run's mount namespace: diod and nfs-ganesha refuse users that they
     cannot look up, diod even with --allsquash. Raises InfrastructureError.
     """
-    for name, more in (("passwd", PASSWD), ("group", GROUP)):
+    known = {line.split(":")[2] for line in PASSWD.splitlines()}
+    others = "".join(f"user{uid}:x:{uid}:{uid}::/:/bin/false\n" for uid in USERS if str(uid) not in known)
+    for name, more in (("passwd", PASSWD + others), ("group", GROUP)):
         copy = directory / name
         copy.write_text(Path("/etc", name).read_text(encoding="utf-8") + more, encoding="utf-8")
         done = outside.calls.run(["mount", "--bind", str(copy), f"/etc/{name}"])
