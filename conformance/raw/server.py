@@ -63,6 +63,11 @@ class Server(Protocol):
     def stop(self) -> None:
         """End it and remove its files; may be called twice."""
 
+    def reading_only(self, directory: Path) -> Server | None:
+        """A further server of the same program with a read-only export of its own, not yet started, whose files go into
+        that directory. None where the suite cannot ask this program for one."""
+        return None
+
     def version(self) -> str:
         """The program's version, e.g. 1.0.24; empty if unknown."""
         return ""

@@ -198,6 +198,27 @@ class Wire:
         made.aname = self.aname
         return made
 
+    @contextlib.contextmanager
+    def reading_only(self) -> Iterator[tuple[Session, HostDirectory]]:
+        """A session with a further server of the same program whose export is read-only, and that export as the host
+        sees it. Undrivable where the suite cannot ask the program for one; raises InfrastructureError."""
+        place = self._owner.base / "read-only"
+        server = self._owner.server.reading_only(place)
+        if server is None:
+            raise Undrivable("the suite starts no server with a read-only export here")
+        place.mkdir()
+        try:
+            server.start()
+            made = Session(server.connect(), reads_rerror=self.spec.reads_rerror)
+            self._keep(made)
+            made.version(self.spec.msize)
+            made.root, made.aname = made.fid(), server.aname
+            made.attach(made.root, server.aname, self.spec.uname.encode())
+            yield made, on_host(server)
+        finally:
+            server.stop()
+            shutil.rmtree(place, ignore_errors=True)
+
     def attach(self, client: Client) -> int:
         """A new fid of `client` for the root of the export."""
         fid = client.fid()

@@ -58,6 +58,9 @@ class Started(OwnProcess, Generic[S]):
     own_network = False
     own_file_system = False
     """The export is a file system that is mounted in the server's mount namespace only."""
+    can_export_read_only = False
+    read_only = False
+    """Whether it refuses every change."""
 
     def __init__(self, spec: S, run_dir: Path, progress: Progress = silent, exported: Path | None = None) -> None:
         self.spec: S = spec
@@ -78,6 +81,13 @@ class Started(OwnProcess, Generic[S]):
         if self.process is None:
             return None
         return Path(f"/proc/{self.process.pid}/root{self.exported.resolve()}")
+
+    def reading_only(self, directory: Path) -> Started[S] | None:
+        if not self.can_export_read_only:
+            return None
+        other = type(self)(self.spec, directory, self._progress)
+        other.read_only = True
+        return other
 
     @classmethod
     def remedy(cls) -> str:
@@ -151,10 +161,12 @@ class ReferenceServer(Started[ReferenceTable]):
     """The project's own server, started as by a user."""
 
     name = "reference"
+    can_export_read_only = True
 
     def command(self) -> list[str]:
         where = ["--unix", self.socket_path] if self.spec.transport == "unix" else ["--tcp", f"127.0.0.1:{self.port}"]
-        return [sys.executable, "-m", "reference_server", "serve", str(self.exported), *where, *self.spec.arguments]
+        more = [*(["--readonly"] if self.read_only else []), *self.spec.arguments]
+        return [sys.executable, "-m", "reference_server", "serve", str(self.exported), *where, *more]
 
     def version(self) -> str:
         return version_of("assay9")
@@ -164,20 +176,24 @@ class DiodServer(Started[DiodTable]):
     """diod of the Debian package: no authentication, one export."""
 
     name, program, package = "diod", "diod", "diod"
+    can_export_read_only = True
 
     def command(self) -> list[str]:
+        config = Path("/dev/null")
+        if self.read_only:  # no argument says so: diod.conf(5)
+            config = self.run_dir / "diod.conf"
+            config.write_text(f'exports = {{{{ path="{self.exported}", opts="ro" }}}}\n')
         where = self.socket_path if self.spec.transport == "unix" else f"127.0.0.1:{self.port}"
         return [
             "diod",
             "-f",
             "-n",
             "-c",
-            "/dev/null",
+            str(config),
             *(("-U", "root", "-S") if self.spec.squash else ()),
             "-L",
             "stderr",
-            "-e",
-            str(self.exported),
+            *(() if self.read_only else ("-e", str(self.exported))),
             "-l",
             where,
             *self.spec.arguments,
@@ -191,7 +207,7 @@ class GaneshaServer(Started[GaneshaTable]):
     """nfs-ganesha's 9P front end over its VFS back end, with its own network and export."""
 
     name, program, package = "ganesha", "ganesha.nfsd", "nfs-ganesha nfs-ganesha-vfs"
-    own_network = True
+    own_network = can_export_read_only = True
     # It opens files by handle, through the first mount of the file system that it finds: the read-only one of /.
     own_file_system = True
 
@@ -205,6 +221,7 @@ class GaneshaServer(Started[GaneshaTable]):
                 msize=self.spec.tcp_msize,
                 export=self.exported,
                 recovery=recovery,
+                access="RO" if self.read_only else "RW",
             )
         )
         return [
@@ -288,7 +305,7 @@ EXPORT {{
     Path = {export};
     Pseudo = /export;
     Protocols = 4, 9P;
-    Access_Type = RW;
+    Access_Type = {access};
     Squash = None;
     Filesystem_Id = 9.9;
     FSAL {{ Name = VFS; }}
