@@ -1,4 +1,4 @@
-"""Files whose descriptor was given up: how each is found again, and when it has to be reopened at once.
+"""Files whose descriptor was closed to save descriptors: how each is found again, and when it must be reopened at once.
 
 The rule of this module: a lookup finds the very same file, or the request fails with ESTALE.  A file is identified by
 device, inode number, type, and what distinguishes a reused inode number from its first use: the generation in its
@@ -10,9 +10,9 @@ Otherwise, and for files other than directories first, by the path that the kern
 given up, walked beneath the root by openat2(2) without following a link.  (A file other than a directory that was
 opened by its handle may have no name as far as the kernel knows, and Tremove and Trename by its fid need one.)
 
-A name that goes by a request of a client (unlink, rmdir, rename over it, rename) takes no file from a fid: whatever
-stands absent for it is opened before.  Directories that a client renames take the paths below them along.  What a
-process of the host removes meanwhile is gone, and what it renames is found by its handle only.
+When a client's request removes a name (unlink, rmdir, rename over it, rename), no fid loses its file: absent files with
+that name are opened first. When a client renames a directory, the recorded paths below it change, too. A file that a
+process of the host removes meanwhile is gone, and one that it renames is found only by its handle.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Folder:
 
 
 class Whereabouts(NamedTuple):
-    """How one file is found again.  There may be hundreds of thousands."""
+    """How one file is found again. There may be hundreds of thousands of these."""
 
     device: int
     inode: int
@@ -106,7 +106,7 @@ class Places:
 
     @staticmethod
     def _probe(root: Descriptor) -> tuple[Descriptor | None, int]:
-        """A descriptor to open handles by, and the mount that they have to be of; None when it cannot be done."""
+        """A descriptor for opening handles, and their mount; None if handles cannot be opened."""
         try:
             handle, mount = linux.name_to_handle(root)
             opened = Descriptor(os.open(linux.path_of(root), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -120,7 +120,7 @@ class Places:
         self._root = self._mount_fd = None
 
     def _top(self) -> Descriptor:
-        """The root.  Raises OSError(ESTALE) when all is closed."""
+        """The root. Raises OSError(ESTALE) if all is closed."""
         if self._root is None:
             raise OSError(errno.ESTALE, "the export is closed")
         return self._root
@@ -134,7 +134,7 @@ class Places:
         """How many files are absent."""
         return len(self._absent)
 
-    # --- going away --------------------------------------------------------------------------------
+    # --- giving up descriptors --------------------------------------------------------------------------------
 
     def give_up(self, node: Absentee) -> Outcome:
         """Take ``node``'s descriptor from it if the file can be found again."""
@@ -146,7 +146,7 @@ class Places:
         except OSError:
             return Outcome.PINNED
         with self._lock:
-            # From now on whoever takes a name from the file strikes it out here, so that what is seen below holds.
+            # From now on whoever removes a name of the file removes this entry, so the checks below stay valid.
             self._note(found.inode, node)
             moves = self._moves
         where = self._look(fd) if not self._is_going(found.inode) else None
@@ -166,7 +166,7 @@ class Places:
 
     def lose(self, node: Absentee) -> None:
         """Take ``node``'s descriptor from it, though the file cannot be found again."""
-        fd = node.descriptor  # closed when this returns, not with the lock held: with it the file itself may go
+        fd = node.descriptor  # closed when this returns, not with the lock held: closing may delete the file itself
         with self._lock:
             if fd is not None and not node.pins:
                 node.where = None
@@ -179,7 +179,7 @@ class Places:
                 self._strike(node.where.inode, node)
 
     def _look(self, fd: Descriptor) -> Whereabouts | None:
-        """How what ``fd`` stands for is found again; None when it is not.  Asks the kernel alone."""
+        """How the file of ``fd`` is found again; None if it cannot be. Asks only the kernel."""
         try:
             found = linux.identity(fd)
             path = self._path(fd)
@@ -215,7 +215,7 @@ class Places:
         return found
 
     def _path(self, fd: Descriptor) -> bytes:
-        """The path of what ``fd`` stands for from the root; empty when it has none, _DELETED when it lost it."""
+        """The path of the file of ``fd`` from the root; empty if it has none, _DELETED if it was deleted."""
         try:
             path = os.readlink(linux.path_of(fd))
         except OSError as error:
@@ -233,18 +233,18 @@ class Places:
         return path[len(root) :]
 
     def _is_there(self, path: bytes, fd: Descriptor) -> bool:
-        """Whether a file that seems to have lost its name is just called so."""
+        """Whether a file that seems deleted only has a name that looks so."""
         try:
             return os.path.samestat(os.stat(path, dir_fd=self._top(), follow_symlinks=False), os.fstat(fd))
         except OSError:
             return False
 
-    # --- coming back -------------------------------------------------------------------------------
+    # --- reopening -------------------------------------------------------------------------------
 
     def find(self, node: Absentee) -> Descriptor:
         """``node``'s descriptor, opened again if need be.
 
-        Raises OSError: ESTALE when the file no longer exists or cannot be found, EMFILE when descriptors are short.
+        Raises OSError: ESTALE if the file no longer exists or cannot be found, EMFILE if descriptors are short.
         """
         with self._lock:
             fd, where = node.descriptor, node.where
@@ -273,14 +273,14 @@ class Places:
                 return self._open_once(where)
 
     def _open_once(self, where: Whereabouts) -> Descriptor:
-        """The ways that there are.  Raises OSError(ESTALE) when none leads to the file."""
+        """Try all ways. Raises OSError(ESTALE) if none leads to the file."""
         ways: list[Callable[[Whereabouts], int]] = [self._by_path] if where.folder is not None else []
         if where.openable:
             ways.insert(0 if where.type == S_IFDIR else 1, self._by_handle)
         failure = errno.ESTALE
         for way in ways:
             try:
-                # At once with a number that may last, since the number is what says that descriptors are short.
+                # At once with a number that may be kept, because the number shows whether descriptors are short.
                 fd = Descriptor(self._descriptors.keep(way(where)))
             except OSError as error:
                 if error.errno in _SHORT:
@@ -315,10 +315,10 @@ class Places:
         except OSError:
             return False
 
-    # --- names that go -----------------------------------------------------------------------------
+    # --- removing names -----------------------------------------------------------------------------
 
     def change(self, act: Callable[[], None], directory: Descriptor, name: bytes) -> None:
-        """Run ``act``, which takes ``name`` in ``directory`` from the file that has it.
+        """Run ``act``, which removes ``name`` in ``directory`` from its file.
 
         The file keeps a descriptor for every fid that needs one.
         """
@@ -328,7 +328,7 @@ class Places:
     def rename(
         self, act: Callable[[], None], directory: Descriptor, name: bytes, new_directory: Descriptor, new_name: bytes
     ) -> None:
-        """Run ``act``, which renames ``name``, and takes ``new_name`` from the file that has it."""
+        """Run ``act``, which renames ``name``, and removes ``new_name`` from its file."""
         if self._at_once(act):
             return
         old, new = (directory, name), (new_directory, new_name)
@@ -342,7 +342,7 @@ class Places:
         self._change(move, old, new)
 
     def _at_once(self, act: Callable[[], None]) -> bool:
-        """Run ``act``, while no descriptors are given up; until it is over none is."""
+        """Run ``act`` while no descriptors are being given up; none is until it is over."""
         self._going.append(_ANY)
         try:
             if self._descriptors.shrinking:
@@ -386,13 +386,13 @@ class Places:
             with self._lock:
                 where = node.where if node.descriptor is None else None
             if where is None:
-                continue  # it was only about to go
+                continue  # it was only about to be given up
             same = where._replace(folder=None, name=b"", openable=False)
             if same not in opened:
                 try:
                     opened[same] = self._open(where)
                 except OSError:
-                    opened[same] = None  # what is lost already cannot be kept
+                    opened[same] = None  # a lost file cannot be kept
             fd = opened[same]
             with self._lock:
                 if node.descriptor is None and node.pins < RELEASED:
@@ -403,7 +403,7 @@ class Places:
                         self._descriptors.cached[node] = None
 
     def _move(self, old: tuple[Descriptor, bytes], new: tuple[Descriptor, bytes], act: Callable[[], None]) -> None:
-        """``act``, which renames a directory from ``old`` to ``new``; the paths of what lies below go along."""
+        """``act``, which renames a directory from ``old`` to ``new``; the recorded paths below it change, too."""
         with self._moving:
             with self._lock:
                 self._moves += 1
@@ -450,7 +450,7 @@ class Places:
     # --- the index ---------------------------------------------------------------------------------
 
     def _note(self, inode: int, node: Absentee) -> None:
-        """``node`` is absent, or about to be.  Lock held."""
+        """Record that ``node`` is absent, or about to be. Lock held."""
         noted = self._absent.get(inode)
         if noted is None or noted is node:
             self._absent[inode] = node
@@ -460,7 +460,7 @@ class Places:
             self._absent[inode] = {noted, node}
 
     def _strike(self, inode: int, node: Absentee) -> bool:
-        """The opposite; whether it was noted.  Lock held."""
+        """The opposite; returns whether it was recorded. Lock held."""
         noted = self._absent.get(inode)
         if noted is node:
             del self._absent[inode]
@@ -477,7 +477,7 @@ def _found(directory: Descriptor, name: bytes) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
-        return None  # the act itself reports what is wrong
+        return None  # the act itself reports the error
 
 
 def _same(one: os.stat_result | None, two: os.stat_result | None) -> bool:

@@ -272,7 +272,7 @@ def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, make: C
 
 
 def _store_maker(mapped: bool, policy: str, descriptors: Descriptors) -> Callable[[str], HostStore]:
-    """How to open an export.  Mapped ones never change identity: on the host everything is the server's own."""
+    """How to open an export. Mapped ones never change identity: on the host all files belong to the server's user."""
     if mapped:
         return lambda path: MappedStore(path, descriptors)
     chosen = identity.choose(policy)
@@ -340,8 +340,9 @@ def _bind_tcp(text: str, allow_remote: bool) -> tuple[socket.socket, str]:
 
 
 def _raise_descriptor_limit() -> None:
-    """The more descriptors, the fewer have to be given up and had again: allow as many as the process may have, and as
-    root as the kernel has, up to Shared.descriptors."""
+    """With more descriptors, fewer must be closed and reopened: allow as many as the process may have, and for root as
+    many as the kernel allows, up to Shared.descriptors.
+    """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if os.geteuid() == 0 and hard < Shared.descriptors:
         try:
@@ -391,7 +392,7 @@ def frames(record: str, address: str | None, timeout: float) -> None:
 
 
 def _frames(record: BinaryIO, address: str | None, timeout: float) -> int:
-    """Print or replay; how many replies differ."""
+    """Print or replay; returns how many replies differ."""
     if address is None:
         lines = framelog.Lines()
         for one in _whole(record):

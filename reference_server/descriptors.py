@@ -1,9 +1,9 @@
-"""The descriptors of the process: a bounded cache behind fids, and a budget for what cannot be given up.
+"""The descriptors of the process: a bounded cache behind fids, and a budget for those that cannot be given up.
 
-The rule of this module: it knows which descriptors may be given up and when, not what they stand for.  A node that is
-only found (not open for I/O) can be found again, so its descriptor is cached; the one that was not used for longest
-goes first when the table is nearly full (second chance: one look-round spares what was used since the last).  What is
-open for I/O, and what could not be found again, is pinned, and counts against its client's share.
+The rule of this module: it knows which descriptors may be given up and when, not what they stand for. A node that is
+not open for I/O can be found again, so its descriptor is cached; the least recently used one is closed first when the
+table is nearly full (second chance: one round spares those used since the last). Descriptors that are open for I/O, or
+of files that could not be found again, are pinned, and count against their client's share.
 
 Source: virtiofsd's --inode-file-handles=prefer and QEMU's v9fs_reclaim_fd give descriptors up for the same reason.
 """
@@ -39,7 +39,7 @@ class Descriptor(int):
     """An open descriptor, which closes with the last reference to it.
 
     To use one, keep the reference (a local variable, an argument) until the system call has returned: another thread
-    may take it out of the cache at any moment, and a number that was closed may stand for another file at once.
+    may remove it from the cache at any moment, and a closed number may be reused for another file at once.
     """
 
     __slots__ = ()
@@ -52,7 +52,7 @@ class Descriptor(int):
 
 
 class Outcome(Enum):
-    """The outcome of asking a node to give its descriptor up."""
+    """The result of a request to a node to give up its descriptor."""
 
     GONE = 1
     BUSY = 2
@@ -70,7 +70,7 @@ class Cached(Protocol):
     """While it is not 0 the descriptor stays.  Changed with the lock held."""
 
     def give_up(self) -> Outcome:
-        """Close the descriptor, if the file can be opened again.  Called without the lock."""
+        """Close the descriptor, if the file can be reopened. Called without the lock."""
 
 
 class Descriptors:
@@ -100,8 +100,9 @@ class Descriptors:
         """The oldest of them, to be asked next."""
 
     def keep(self, fd: int) -> int:
-        """``fd``, or another for the same, which may last.  Raises OSError(EMFILE), having closed it, when there is no
-        room for it."""
+        """``fd``, or a duplicate of it, that may be kept. Raises OSError(EMFILE), after closing it, if there is no
+        room.
+        """
         if fd < self.alert:  # the kernel gives the lowest number that is free
             return fd
         self.shrinking = True
@@ -115,13 +116,13 @@ class Descriptors:
                 if low < self.end:
                     return low
                 os.close(low)
-                os.sched_yield()  # other threads may have been about to use, or to give up, all that there is
+                os.sched_yield()  # other threads may be about to use, or to give up, all of them
         finally:
             os.close(fd)
         raise OSError(errno.EMFILE, "no descriptor is left")
 
     def shrink(self, count: int = _BATCH) -> int:
-        """Give up to ``count`` descriptors up; returns how many it were."""
+        """Give up at most ``count`` descriptors; returns how many were."""
         self.shrinking = True
         gone = 0
         looks = 2 * len(self.cached)  # each may have been used since the last time

@@ -1,6 +1,6 @@
-"""How a request fails: with one number, which is decided in one place.
+"""How a request fails: with one number, decided in one place.
 
-The rule of this module: whatever a handler or a store raises becomes ``Rlerror.ecode`` here and nowhere else.
+The rule of this module: exceptions of handlers and stores become ``Rlerror.ecode`` only here.
 """
 
 from __future__ import annotations
@@ -33,5 +33,5 @@ _WIRE[errno.EMFILE] = constants.ENFILE
 
 
 def ecode_of(error: OSError) -> int:
-    """The generic Linux number for what the host reported; EIO where the host gave none."""
+    """The generic Linux number for what the host reported; EIO if the host gave none."""
     return _WIRE.get(error.errno or 0, constants.EIO)

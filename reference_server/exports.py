@@ -1,7 +1,6 @@
-"""Which trees can be attached to, and for whom.
+"""Which trees can be attached, and for whom.
 
-The rule of this module: a name that a client gives never reaches a path; it is compared with the names
-declared here.
+The rule of this module: a client's name never becomes part of a path; it is only compared with the names declared here.
 """
 
 from __future__ import annotations
@@ -65,10 +64,9 @@ class Exports:
 def caller(uname: bytes, n_uname: int) -> Caller:
     """For whom a Tattach speaks.
 
-    ``n_uname`` if it is a number; else the host's user called ``uname``; the server's own user when neither
-    was given; nobody when the host knows no such user (Linux's default for ``uname`` is "nobody").  Groups
-    are those that the host's user data base has.  Whether any of it limits what the caller may do is the
-    store's business.
+    ``n_uname`` if it is a number; else the host's user called ``uname``; the server's own user when neither was given;
+    nobody when the host knows no such user (Linux's default for ``uname`` is "nobody"). Groups are those that the
+    host's user data base has. The store decides whether this limits what the caller may do.
     """
     if n_uname != NONUNAME:
         uid = n_uname

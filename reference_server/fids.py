@@ -1,4 +1,4 @@
-"""Fids: what one is, the table of a session's fids, and which request is legal in which state.
+"""Fids: the table of a session's fids, and which request is legal in which state.
 
 The rule of this module: everything that decides whether a request may use a fid is in :data:`LEGAL`.  Unknown
 fids are EBADF in every request (implementations differ: QEMU EINVAL or ENOENT, diod EIO, hugelgupf EBADF).
@@ -40,7 +40,7 @@ PATH, FILE, DIRECTORY, XATTR_READ, XATTR_WRITE = (state.value for state in State
 
 @dataclass(slots=True, eq=False)
 class Xattr:
-    """The value that an xattr fid reads or gathers."""
+    """The value that an xattr fid reads or collects."""
 
     name: bytes
     value: bytearray
@@ -157,9 +157,9 @@ def admit(fid: Fid, rule: Rule) -> Fid:
 class FidTable:
     """The fids of one session.
 
-    What looks is the thread that feeds the session, or a worker with fids that are pinned for it.  What changes the
-    table, or what a fid stands for, does so in one step under the lock: a worker may have taken its time since it
-    looked, and another request have been faster.
+    The thread that feeds the session reads it, and workers with fids that are pinned for them. Changes of the table, or
+    of what a fid stands for, are one step under the lock: another request may have been faster than a worker since it
+    looked up the fid.
     """
 
     def __init__(self, limits: Limits, share: Share) -> None:
@@ -198,7 +198,7 @@ class FidTable:
         raise Refused(ENFILE)
 
     def give_back(self) -> None:
-        """Give the share what is not in use."""
+        """Return unused units to the share."""
         with self._lock:
             self._give_back()
 
@@ -251,7 +251,7 @@ class FidTable:
             self._count(fid, 1)
 
     def gathers(self, fid: Fid, xattr: Xattr) -> None:
-        """``fid`` gathers the value of ``xattr`` from now on.  Raises Refused as ``opened``."""
+        """``fid`` collects the value of ``xattr`` from now on. Raises Refused like ``opened``."""
         with self._lock:
             self._demand_path(fid)
             fid.xattr, fid.state = xattr, XATTR_WRITE

@@ -1,7 +1,7 @@
 """Recorded frames: a compact file of the traffic, and a line of text for each exchange.
 
-The rule of this module: a record holds the frames as they were, malformed ones included, so that it can be
-sent again (:mod:`reference_server.replay`); their meaning is worked out by the reader.
+The rule of this module: a record holds the unchanged frames, including malformed ones, so that it can be sent again
+(:mod:`reference_server.replay`); the reader decodes them.
 
 A record is a file that begins with :data:`MAGIC`; then, for each frame, ``microseconds[4] session[2]
 direction[1] length[4] frame[length]``, little-endian, the microseconds counted from the frame before it.
@@ -58,8 +58,8 @@ class Record(NamedTuple):
 class Recorder:
     """Writes every frame to a file.  An observer of sessions; any thread may call it.
 
-    Each frame is with the kernel before it is served or sent, so that a server that is killed leaves what led to it.
-    A file that cannot be written any more (a full disk) ends the record, not the sessions; that is logged once.
+    Each frame is passed to the kernel before it is served or sent, so a killed server leaves the frames that led to it.
+    If the file cannot be written any more (a full disk), the record ends, but not the sessions; that is logged once.
     """
 
     def __init__(self, file: BinaryIO | FileIO, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -94,7 +94,7 @@ class Recorder:
                 log.error("the record ends here, it cannot be written: %s", error.strerror)
 
     def _put(self, data: bytes) -> None:
-        """All of it, in one call where the kernel takes it so: a reader then sees whole frames."""
+        """Write all of it, in one call if the kernel allows, so that a reader sees whole frames."""
         left = memoryview(data)
         while left:
             left = left[self._file.write(left) or 0 :]

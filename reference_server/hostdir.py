@@ -1,7 +1,7 @@
 """Listing a host directory.
 
-The rule of this module: the offset of an entry is the kernel's own (``d_off``), which the file system keeps
-valid while entries come and go, and which means the same in every open directory.
+The rule of this module: the offset of an entry is the kernel's (``d_off``), which the file system keeps valid while
+entries are added and removed, and which means the same in every open directory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OFF_MAX = (1 << 63) - 1
 
 
 class Describer(Protocol):
-    """Says how an entry of one directory looks to the guest."""
+    """Describes an entry of one directory as the guest sees it."""
 
     plain: frozenset[int]
     """DT types of entries that are what they seem, ``..`` excepted; they are not asked about."""
@@ -45,7 +45,7 @@ class HostDirectory(OpenDirectory):
     """An open directory."""
 
     def __init__(self, fd: int, describe: Describer, closed: Callable[[], None]) -> None:
-        """``closed`` is called when it is."""
+        """``closed`` is called when it is closed."""
         self._fd = fd
         """Its number stays the same until ``close``, so that no call can come upon another file under it."""
         self._turn = threading.Lock()
@@ -113,7 +113,7 @@ class HostDirectory(OpenDirectory):
             try:
                 fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
             except PermissionError:
-                # Reopening would check permissions again, perhaps as another user: the opener may go on reading.
+                # Reopening would check permissions again, perhaps as another user: the opener may continue to read.
                 os.lseek(self._fd, 0, os.SEEK_SET)
             else:
                 try:

@@ -1,7 +1,6 @@
 """Open files and directories of a host store.
 
-The rule of this module: I/O through a descriptor of the file's own.  The node that it was opened from keeps its own
-descriptor meanwhile.
+The rule of this module: I/O uses the file's own descriptor. Its node keeps its own descriptor meanwhile.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ class FileStore(Protocol):
 
     @property
     def identity(self) -> Identity:
-        """How a thread becomes the caller of a request."""
+        """How a thread takes the identity of a request's caller."""
 
     @property
     def locks(self) -> HostLocks:
         """The record locks of all clients."""
 
     def in_memory(self, fd: int) -> bool:
-        """Whether a read from ``fd`` waits for nothing, though its file system cannot say so (tmpfs)."""
+        """Whether a read from ``fd`` never waits, though its file system cannot report that (tmpfs)."""
 
 
 class FileNode(Protocol):
@@ -50,7 +49,7 @@ class FileNode(Protocol):
 
     @property
     def share(self) -> Share:
-        """The client's part of the descriptors that are not given up."""
+        """The client's share of pinned descriptors."""
 
     def end_use(self) -> None:
         """The file is closed."""
@@ -77,8 +76,8 @@ class HostFile(OpenFile):
         """Known once a lock was asked for."""
 
     def read_into(self, views: Sequence[memoryview], offset: int, wait: bool) -> int:
-        """preadv(2); without waiting, only what the page cache holds (RWF_NOWAIT), and nothing where the file system
-        cannot say what that is.
+        """preadv(2); without waiting, only what the page cache holds (RWF_NOWAIT), and nothing if the file system
+        cannot report that.
         """
         if len(views) > _IOV_MAX:
             return self._read_many(views, offset, wait)
@@ -98,7 +97,7 @@ class HostFile(OpenFile):
                 raise WouldBlock from None
             count = os.preadv(self.fd, views, offset)
         if count < sum(map(len, views)) and offset + count < os.fstat(self.fd).st_size:
-            # Short because the rest is not cached, and a short answer would look like the end of the file.
+            # Short because the rest is not cached; a short reply would look like the end of the file.
             raise WouldBlock
         return count
 
@@ -157,7 +156,7 @@ class HostFile(OpenFile):
 
 
 class HostDescriber:
-    """Says how an entry of one directory looks to the guest."""
+    """Describes an entry of one directory as the guest sees it."""
 
     plain = frozenset(DIRENT_TYPES.values()) - {DT_UNKNOWN}
 

@@ -1,13 +1,12 @@
 """A directory of the host as a store.
 
-The rule of this module: nothing is opened by a path that a guest supplied.  A step is one component,
-taken from the descriptor of the directory it stands in, without following links; what was found is held by an
-O_PATH descriptor, which names the inode whatever becomes of its names.  Every later act goes through that
-descriptor (/proc/self/fd), so that nothing can be swapped between a check and its use.  Only regular files
-and directories are ever opened for I/O.
+The rule of this module: nothing is opened by a path that a guest supplied. A step is one component, opened from the
+descriptor of its directory without following links; the file found is held by an O_PATH descriptor, which stays on the
+inode whatever happens to its names. Every later operation uses that descriptor (/proc/self/fd), so nothing can be
+swapped between a check and its use. Only regular files and directories are ever opened for I/O.
 
-Descriptors of what is not open may be given up and had again (:mod:`reference_server.descriptors`); so each act begins
-with :meth:`HostNode.hold`, and keeps what that returned in a variable until it is over.
+Descriptors of files that are not open may be closed and reopened (:mod:`reference_server.descriptors`); so each
+operation begins with :meth:`HostNode.hold`, and keeps its result in a variable until it is over.
 
 Source of the technique: open(2), O_PATH; openat2(2); virtiofsd does the same.
 """
@@ -47,7 +46,7 @@ class HostStore(Store):
     def __init__(
         self, path: str | bytes, identity: Identity | None = None, descriptors: Descriptors | None = None
     ) -> None:
-        """``descriptors``: those of the process; stores that share them make room for each other.
+        """``descriptors``: those of the process; stores that share them free descriptors for each other.
 
         Raises OSError when ``path`` is not a directory or /proc is not mounted.
         """
@@ -71,21 +70,21 @@ class HostStore(Store):
     def root(self, client: Client) -> HostNode:
         """The exported directory itself."""
         node = self.node(self.root_fd, S_IFDIR, client.of(self.descriptors.pinned))
-        node.pins = 1  # the descriptor is the store's
+        node.pins = 1  # the descriptor belongs to the store
         return node
 
     def node(self, fd: Descriptor, type: int, share: Share) -> HostNode:
         return HostNode(self, fd, type, share)
 
     def found(self, fd: int, type: int, share: Share) -> HostNode:
-        """The node that ``fd``, just opened, is to be, which takes the descriptor over.  Raises OSError(EMFILE)."""
+        """The node for ``fd``, just opened, which takes ownership of it. Raises OSError(EMFILE)."""
         descriptors = self.descriptors
         node = self.node(Descriptor(fd if fd < descriptors.alert else descriptors.keep(fd)), type, share)
         descriptors.cached[node] = None
         return node
 
     def met(self, fd: int, device: int) -> None:
-        """A step led onto ``device``, where ``fd`` is.  What was mounted after the start may not be prompt."""
+        """A step led to ``device``, where ``fd`` is. A file system mounted after the start may not be prompt."""
         if device not in self._devices:
             self._devices.add(device)
             if not is_prompt(fd):
@@ -102,13 +101,13 @@ class HostStore(Store):
         return known
 
     def close(self) -> None:
-        """Close the directory.  Nodes that have a descriptor stay good."""
+        """Close the directory. Nodes that have a descriptor stay usable."""
         self.places.close()
         del self.root_fd
 
 
 class HostNode(Node):
-    """A host file of any type, held by an O_PATH descriptor or, while that is given up, by what it is found by."""
+    """A host file of any type, held by an O_PATH descriptor or, while that is closed, by data to find it again."""
 
     __slots__ = ("_users", "descriptor", "pins", "share", "store", "type", "used", "where")
 
@@ -152,17 +151,18 @@ class HostNode(Node):
     # --- the descriptor ----------------------------------------------------------------------------
 
     def hold(self) -> Descriptor:
-        """The descriptor, good for as long as the caller refers to it.
+        """The descriptor, valid for as long as the caller refers to it.
 
-        Raises OSError: ESTALE when the file no longer exists or cannot be found, EMFILE.
+        Raises OSError: ESTALE if the file no longer exists or cannot be found, EMFILE.
         """
         self.used = True
         fd = self.descriptor
         return self.store.places.find(self) if fd is None else fd
 
     def give_up(self) -> Outcome:
-        """See :class:`Cached`.  A file that would not be found again keeps its descriptor, on its client's account;
-        one whose client holds its share already is lost to it (ESTALE)."""
+        """See :class:`Cached`. A file that could not be found again keeps its descriptor, which counts against its
+        client's share; if that is used up, the client loses the file (ESTALE).
+        """
         outcome = self.store.places.give_up(self)
         if outcome is not Outcome.PINNED:
             return outcome
@@ -176,7 +176,7 @@ class HostNode(Node):
         return Outcome.GONE
 
     def begin_use(self) -> None:
-        """What the node stands for is being opened: it keeps its descriptor.  Raises OSError(EMFILE)."""
+        """The node's file is being opened: it keeps its descriptor. Raises OSError(EMFILE)."""
         lock = self.store.descriptors.lock
         lock.acquire()
         taken = self.share.take(_OPEN)
@@ -196,7 +196,7 @@ class HostNode(Node):
             descriptors.cached[self] = None
         lock.release()
 
-    # --- looking -----------------------------------------------------------------------------------
+    # --- inspecting -----------------------------------------------------------------------------------
 
     def stat(self) -> Stat:
         """stat(2), as the guest is to see it."""
@@ -231,7 +231,7 @@ class HostNode(Node):
         )
 
     def statfs(self) -> FileSystemInfo:
-        """statfs(2); counted in fragments, since the guest's kernel takes bsize for the unit of the counts."""
+        """statfs(2); counted in fragments, because the guest's kernel uses bsize as the unit of the counts."""
         found = linux.fstatfs(self.hold())
         return FileSystemInfo(
             found.type & 0xFFFFFFFF,
@@ -268,7 +268,7 @@ class HostNode(Node):
     def readlink(self) -> bytes:
         return os.readlink(b"", dir_fd=self.hold())
 
-    # --- finding one's own name --------------------------------------------------------------------
+    # --- finding the node's name --------------------------------------------------------------------
 
     def _is_root(self) -> bool:
         found = os.fstat(self.hold())
@@ -284,13 +284,11 @@ class HostNode(Node):
         return self.location(caller)[0]
 
     def location(self, caller: Caller) -> tuple[HostNode, bytes]:
-        """The directory and name of this file now: the kernel gives its path, which is walked again from the
-        root.
+        """The directory and name of this file now: the kernel reports its path, which is walked again from the root.
 
-        The path is only a hint.  The walk is confined by openat2(2), and counts only if it arrives at this
-        very inode; else the file was moved meanwhile and it is tried again.  Raises OSError: ENOENT when the
-        file has no name, or none under the root any more, ENAMETOOLONG when its path is longer than the
-        kernel can tell.
+        The path is only a hint. The walk is confined by openat2(2), and counts only if it arrives at this inode;
+        otherwise the file was moved meanwhile and it is tried again. Raises OSError: ENOENT if the file has no name, or
+        none below the root any more, ENAMETOOLONG if its path is longer than the kernel can report.
         """
         self.store.identity.use(caller)
         here = self.hold()
@@ -460,7 +458,7 @@ class HostNode(Node):
         if self.type != S_IFREG:
             raise OSError(errno.EISDIR if self.type == S_IFDIR else errno.EINVAL, "not a regular file")
         if isinstance(opened, HostFile) and opened.writable:
-            # ftruncate(2) asks how the file was opened, truncate(2) what its mode says by now.
+            # ftruncate(2) checks how the file was opened, truncate(2) its current mode.
             os.ftruncate(opened.fd, size)
         else:
             fd = self.hold()
@@ -502,7 +500,7 @@ _U64 = (1 << 64) - 1
 
 @contextlib.contextmanager
 def undone(remove: Callable[..., None], name: bytes, directory: Descriptor) -> Iterator[None]:
-    """``name`` in ``directory`` was just made, and goes when the block fails."""
+    """``name`` in ``directory`` was just made, and is removed if the block fails."""
     try:
         yield
     except BaseException:

@@ -1,10 +1,9 @@
-"""Record locks on host files: real ones, which processes of the host meet as well.
+"""Record locks on host files: real ones, which also apply to processes of the host.
 
-The rule of this module: the host's kernel decides every conflict.  One open file description stands for each
-owner and file, since "open file description" locks (fcntl(2), F_OFD_SETLK) belong to it: locks of one guest
-process never conflict though taken through different fids, those of different processes, connections and the
-host's own do.  A table beside it only remembers names, because the kernel does not know the guest's
-processes.
+The rule of this module: the host's kernel decides every conflict. One open file description stands for each owner and
+file, since "open file description" locks (fcntl(2), F_OFD_SETLK) belong to it: locks of one guest process never
+conflict though taken through different fids, those of different processes, connections and the host's own do. A table
+only remembers names, because the kernel does not know the guest's processes.
 """
 
 from __future__ import annotations
@@ -63,11 +62,10 @@ class HostLocks:
         length: int,
         share: Share,
     ) -> bool:
-        """Take or release a lock of ``owner`` on the file open as ``fd``; false when somebody else holds it.
+        """Take or release a lock of ``owner`` on the file open as ``fd``; false if another owner holds it.
 
-        ``user`` identifies the guest's open file, ``share`` what its client may have of the descriptors.  Raises
-        OSError: EBADF for a write lock where the host does not let the file be opened for writing, ENOLCK when there
-        are too many.
+        ``user`` identifies the guest's open file, ``share`` is its client's share of descriptors. Raises OSError: EBADF
+        for a write lock if the host does not allow opening the file for writing, ENOLCK if there are too many.
         """
         with self._lock:
             if wanted is not None:
@@ -92,9 +90,7 @@ class HostLocks:
                 self._tidy(inode, owner)
 
     def get(self, fd: int, inode: Inode, owner: LockOwner, wanted: Lock) -> Lock | None:
-        """The lock that stands in ``owner``'s way, by the guest's names for its holder where a guest holds
-        it.
-        """
+        """The lock that conflicts with ``owner``'s, with the guest's names for its holder if a guest holds it."""
         with self._lock:
             names = self._names.get(inode)
             known = names.conflict(owner, wanted) if names else None
@@ -131,7 +127,7 @@ class HostLocks:
             raise OSError(errno.ENOLCK, "no descriptor is left for locks") from None
 
     def release_whole(self, user: int, inode: Inode, owner: LockOwner) -> None:
-        """Release the locks on the whole file that other processes of the same client took through ``user`` alone."""
+        """Release the locks on the whole file that other processes of the same client took only through ``user``."""
         with self._lock:
             names = self._names.get(inode)
             for other, holder in list(self._holders.get(inode, {}).items()):
@@ -167,9 +163,7 @@ class HostLocks:
 
 
 def _reopen(fd: int) -> int:
-    """The file once more, for writing if that can be had: flock(2) of a file open for reading arrives as a
-    write lock.
-    """
+    """Reopen the file, for writing if possible: flock(2) of a file open for reading arrives as a write lock."""
     path = linux.path_of(fd)
     with contextlib.suppress(OSError):
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""As whom the server acts on the host for a caller.
+"""The identity with which the server acts on the host for a caller.
 
 The rule of this module: identities belong to threads (setfsuid(2), setgroups(2) and capset(2) act on the
 calling one), so every operation of a store names its caller, and the thread is switched only when it last
@@ -6,20 +6,17 @@ served another.
 
 Three policies:
 
-``client`` (a server run as root; the default)
-    The guest's kernel has checked permissions already, and only it knows its users' groups; the server does
-    what it is asked, as QEMU's passthrough does, so that a guest's root can do what root can.  Unlike QEMU
-    the server *is* the caller while it does so: fsuid and fsgid are the caller's and only the capabilities to
-    overrule permissions are kept.  A new file thus belongs to the caller from its first moment (QEMU creates
-    as root and then changes the owner, and in between a setuid file is root's), and CAP_FSETID is dropped for
-    writing, so that a write by a user clears the setuid bit as it does on a local file system.
+``client`` (a server run as root; the default) The guest's kernel has already checked permissions, and only it knows its
+users' groups; the server obeys, like QEMU's passthrough, so a guest's root can do what root can. Unlike QEMU the server
+*is* the caller meanwhile: fsuid and fsgid are the caller's and only the capabilities to overrule permissions are kept.
+A new file thus belongs to the caller from its first moment (QEMU creates as root and then changes the owner, and in
+between a setuid file is root's), and CAP_FSETID is dropped for writing, so that a write by a user clears the setuid bit
+as it does on a local file system.
 
-``user`` (a server run as root, ``--identity user``)
-    As diod does: the caller's rights are the host's rights of that uid, with the groups of the host's user
-    data base.
+``user`` (a server run as root, ``--identity user``) As in diod: the caller has the host's rights of that uid, with the
+groups of the host's user database.
 
-none of these (a server not run as root)
-    Everything is done as the server's own user; new files are its own.
+none of these (a server not run as root) Everything is done as the server's own user, who owns new files.
 """
 
 from __future__ import annotations
@@ -35,10 +32,10 @@ from reference_server.storage import Caller
 
 
 class Identity(Protocol):
-    """How a thread becomes a caller."""
+    """How a thread takes a caller's identity."""
 
     def use(self, caller: Caller, gid: int | None = None) -> None:
-        """Act for ``caller`` from now on, new files getting group ``gid``."""
+        """Act for ``caller`` from now on; new files get the group ``gid``."""
 
     def use_for_writing(self, caller: Caller, gid: int) -> None:
         """As ``use``, for writing data to a file of group ``gid`` that is already open."""
@@ -64,7 +61,7 @@ class Unchanged(Identity):
 
 
 class _ThreadState(threading.local):
-    """What the calling thread is now; there is one truth for all stores of the process."""
+    """The calling thread's current identity, shared by all stores of the process."""
 
     policy: object = None
     """Who set the rest.  A new thread begins with the identity of the one that started it, so what stands here is
@@ -101,7 +98,7 @@ class TrustClient(Identity):
     def use_for_writing(self, caller: Caller, gid: int) -> None:
         """Become ``caller`` without CAP_FSETID, unless it is root.
 
-        Only the client knows its users' groups, so a caller counts as a member of the file's: a write by a member
+        Only the client knows its users' groups, so a caller counts as a member of the file's group: a write by a member
         leaves S_ISGID on a file that its group may not execute, where Linux since 6.2 takes it from others' writes.
         """
         thread = _thread
@@ -202,7 +199,7 @@ def choose(policy: str) -> Identity:
 
 
 def _may_switch() -> bool:
-    """Tried on a thread of its own, which then ends.  A root without CAP_SETUID may not (containers)."""
+    """Tried on a separate thread, which then ends. A root without CAP_SETUID may not (containers)."""
     found: list[bool] = []
     thread = threading.Thread(target=lambda: found.append(linux.setfsuid(1) and linux.setfsgid(1)))
     thread.start()

@@ -1,6 +1,6 @@
 """How much of each resource a guest may use, and the errno beyond that.
 
-The rule of this module: every amount that a guest controls has a line here, in :class:`Limits` for one client, in
+The rule of this module: every resource that a guest controls has a line here, in :class:`Limits` for one client, in
 :class:`Shared` for all clients together.
 """
 
@@ -44,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Shared:
-    """Limits of the whole process, which its clients share: each may have as much as is left (:class:`Share`)."""
+    """Limits of the whole process, which its clients share: each may hold as much as is left (:class:`Share`)."""
 
     fids: int = 1_048_576
     """Most fids of all clients (``--max-fids``), about 0.7 kB of memory each; one more is refused with ENFILE.

@@ -30,11 +30,9 @@ _SYS_SETGROUPS = {"x86_64": 116, "aarch64": 159, "riscv64": 159, "ppc64le": 81, 
 
 
 def path_of(fd: int) -> bytes:
-    """A path that leads to exactly what ``fd`` stands for, whatever its names are by now: proc(5),
-    /proc/pid/fd.
+    """A path to exactly the file of ``fd``, whatever its names are now: proc(5), /proc/pid/fd.
 
-    Only for descriptors that this process opened itself; following it is the one magic link that is ever
-    followed.
+    Only for descriptors that this process opened itself; no other magic link is ever followed.
     """
     return _PREFIX % fd
 
@@ -94,7 +92,7 @@ class Identity(NamedTuple):
 
 
 def identity(fd: int) -> Identity:
-    """Which file ``fd`` stands for.  Nothing is asked of a server or of a FUSE daemon.  statx(2)"""
+    """Which file ``fd`` stands for, without querying a server or FUSE daemon. statx(2)"""
     found = ctypes.create_string_buffer(_STATX_SIZE)
     _check(_libc.statx(fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, _STATX_WANTED, found))
     mask, links, mode, inode, seconds, nanoseconds, major, minor, mount = _STATX(found)
@@ -103,8 +101,8 @@ def identity(fd: int) -> Identity:
 
 
 def file_system_of(mount: int) -> bytes:
-    """The type of file system that is mounted there, as mount(8) calls it; empty when there is no such mount.
-    proc(5), /proc/pid/mountinfo"""
+    """The type of the file system mounted there, as in mount(8); empty if there is no such mount. proc(5),
+    /proc/pid/mountinfo"""
     wanted = b"%d" % mount
     with open("/proc/self/mountinfo", "rb") as file:
         for line in file:
@@ -116,7 +114,7 @@ def file_system_of(mount: int) -> bytes:
 def name_to_handle(fd: int) -> tuple[bytes, int]:
     """struct file_handle of what ``fd`` stands for, and the mount that it is on.  name_to_handle_at(2)
 
-    Raises OSError: EOPNOTSUPP where the file system has no handles.
+    Raises OSError: EOPNOTSUPP if the file system has no handles.
     """
     handle = ctypes.create_string_buffer(_HANDLE_HEAD.size + _MAX_HANDLE)
     _HANDLE_HEAD.pack_into(handle, 0, _MAX_HANDLE, 0)
@@ -213,7 +211,7 @@ def set_ofd_lock(fd: int, type: int, start: int, length: int) -> bool:
 
 
 def get_ofd_lock(fd: int, type: int, start: int, length: int) -> FileLock | None:
-    """F_OFD_GETLK of fcntl(2): the lock that stands in the way."""
+    """F_OFD_GETLK of fcntl(2): the conflicting lock."""
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(type, os.SEEK_SET, start, length, 0))
     found, _whence, start, length, pid = _FLOCK.unpack(answer)
     return None if found == fcntl.F_UNLCK else FileLock(found, start, length, pid)
@@ -226,13 +224,13 @@ _libc.setfsgid.argtypes = [ctypes.c_uint]
 
 
 def setfsuid(uid: int) -> bool:
-    """setfsuid(2) for the calling thread; whether it took."""
+    """setfsuid(2) for the calling thread; returns whether it worked."""
     _libc.setfsuid(uid)
     return bool(ctypes.c_uint(_libc.setfsuid(0xFFFFFFFF)).value == uid)
 
 
 def setfsgid(gid: int) -> bool:
-    """setfsgid(2) for the calling thread; whether it took."""
+    """setfsgid(2) for the calling thread; returns whether it worked."""
     _libc.setfsgid(gid)
     return bool(ctypes.c_uint(_libc.setfsgid(0xFFFFFFFF)).value == gid)
 

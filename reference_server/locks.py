@@ -25,12 +25,12 @@ class LockCounts:
         self._held: Counter[int] = Counter()
 
     def demand_room(self, owner: LockOwner) -> None:
-        """Raises OSError(ENOLCK) when the owner's session holds as many as it may."""
+        """Raises OSError(ENOLCK) if the owner's session holds as many as it may."""
         if self._held[owner.session] >= self._most:
             raise OSError(errno.ENOLCK, "the session holds too many locks")
 
     def add(self, owner: LockOwner, more: int) -> None:
-        """Note that the owner's session holds so many more."""
+        """Record that the owner's session holds so many more."""
         self._held[owner.session] += more
         if not self._held[owner.session]:
             del self._held[owner.session]
@@ -45,7 +45,7 @@ class HeldLocks:
         """Per owner: (start, end, type), disjoint, in order; end exclusive."""
 
     def conflict(self, owner: LockOwner, wanted: Lock) -> Lock | None:
-        """A lock of another owner that ``wanted`` may not overlap; the one that starts first."""
+        """A lock of another owner that conflicts with ``wanted``; the one that starts first."""
         start, end = _span(wanted.start, wanted.length)
         found: list[tuple[int, int, int, LockOwner]] = []
         for other, ranges in self._held.items():
@@ -60,7 +60,7 @@ class HeldLocks:
         return Lock(type, low, 0 if high == _END else high - low, other.proc_id, other.client_id)
 
     def set(self, owner: LockOwner, type: int | None, start: int, length: int) -> None:
-        """Note that ``owner`` holds ``type`` there from now on, or nothing when it is None."""
+        """Record that ``owner`` holds ``type`` there from now on, or nothing if it is None."""
         low, high = _span(start, length)
         kept = []
         before = len(self._held.get(owner, ()))

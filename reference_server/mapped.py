@@ -1,12 +1,12 @@
-"""A host directory served without root: what only root could set is kept in extended attributes.
+"""A host directory served without root: extended attributes keep what only root could set.
 
-Every operation is all or nothing: what was made is removed, and what was recorded is put back, when a later step fails.
+Every operation is atomic: if a later step fails, new files are removed and recorded values restored.
 
 The rule of this module: the format is QEMU's security_model=mapped-xattr (``hw/9pfs/9p-local.c``,
-``local_set_xattrat``), so that the same directory can be served by either.  Owner, mode and device number
-live in ``user.virtfs.uid``, ``.gid``, ``.mode`` (32 bits, little-endian) and ``.rdev`` (64 bits).  Symbolic
-links, devices, fifos and sockets are regular files on the host, a link's target being their content.  The
-guest never sees these attributes and cannot set them (compare CVE-2017-7493, where it could).
+``local_set_xattrat``), so that the same directory can be served by either. Owner, mode and device number are kept in
+``user.virtfs.uid``, ``.gid``, ``.mode`` (32 bits, little-endian) and ``.rdev`` (64 bits). Symbolic links, devices,
+fifos and sockets are regular files on the host, a link's target being their content. The guest never sees these
+attributes and cannot set them (compare CVE-2017-7493, where it could).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DIRECTORY_MODE = 0o700
 
 
 class NoUserAttributes(OSError):
-    """The exported file system keeps no ``user.`` attributes, so nothing can be mapped there."""
+    """The exported file system does not support ``user.`` attributes, so nothing can be mapped there."""
 
 
 class MappedStore(HostStore):
@@ -63,7 +63,7 @@ class MappedNode(HostNode):
     __slots__ = ()
 
     def _seen(self, fd: Descriptor) -> Stat:
-        """fstat(2) overlaid with what is recorded."""
+        """fstat(2) overlaid with the recorded values."""
         found = os.fstat(fd)
         return _overlaid(found, linux.path_of(fd)) if _can_hold(found.st_mode) else found
 
@@ -78,7 +78,7 @@ class MappedNode(HostNode):
     # --- making ------------------------------------------------------------------------------------
 
     def create(self, name: bytes, flags: int, mode: int, gid: int, caller: Caller) -> tuple[HostNode, Qid, HostFile]:
-        """Create a file that is the server's on the host and the caller's for the guest."""
+        """Create a file that belongs to the server on the host and to the caller for the guest."""
         for _ in range(16):
             made = True
             try:
@@ -103,18 +103,18 @@ class MappedNode(HostNode):
     def _make(
         self, name: bytes, mode: int, gid: int, caller: Caller, device: int = 0, content: bytes = b""
     ) -> HostNode:
-        """A regular file on the host that stands for a file of ``mode``; all or nothing."""
+        """A regular file on the host that stands for a file of ``mode``; atomic."""
         here = self.hold()
         fd = Descriptor(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE, dir_fd=here))
         with undone(os.unlink, name, here):
-            while content:  # a full disk takes a part of it first
+            while content:  # on a full disk a part is written first
                 content = content[os.write(fd, content) :]
             uid, gid, mode = self._inherited(mode, gid, caller)
             _record(linux.path_of(fd), _values(uid, gid, mode, device or None))
             return self.store.found(os.open(linux.path_of(fd), os.O_PATH | os.O_CLOEXEC), mode & S_IFMT, self.share)
 
     def _inherited(self, mode: int, gid: int, caller: Caller) -> tuple[int, int, int]:
-        """A setgid directory hands its group on, which the host's kernel cannot know here."""
+        """Files inherit the group of a setgid directory, which the host's kernel does not know here."""
         parent = self.stat()
         if parent.st_mode & stat.S_ISGID:
             return caller.uid, parent.st_gid, mode | (stat.S_ISGID if mode & S_IFMT == S_IFDIR else 0)
@@ -152,7 +152,7 @@ class MappedNode(HostNode):
     def setattr(self, changes: Changes, opened: OpenFile | None, caller: Caller) -> None:
         """Owner and mode are recorded; size and times are the host's.
 
-        The record comes first, because it can be put back, and a truncation cannot.
+        The record is written first, because it can be undone, and a truncation cannot.
         """
         if changes.mode is not None and self.type == S_IFLNK:
             raise OSError(errno.EOPNOTSUPP, "symbolic links have no mode")
@@ -166,26 +166,26 @@ class MappedNode(HostNode):
             super().setattr(changes._replace(mode=None, uid=None, gid=None), opened, caller)
 
     def open(self, flags: int, caller: Caller) -> HostFile:
-        """Open a regular file; one that merely stands for something else is never opened."""
+        """Open a regular file; one that only stands for another type is never opened."""
         if self.type == S_IFREG:
             demand_regular(os.fstat(self.hold()).st_mode & S_IFMT)
         return super().open(flags, caller)
 
     def describer(self) -> HostDescriber:
-        """Entries are what they stand for."""
+        """Entries show the types that they stand for."""
         found = os.fstat(self.hold())
         return _MappedDescriber(self.store.paths, found, (found.st_dev, found.st_ino) == self.store.root_inode)
 
     # --- extended attributes -----------------------------------------------------------------------
 
     def getxattr(self, name: bytes, caller: Caller) -> bytes:
-        """getxattr(2), except of what is recorded here.  ACLs are kept beside, since they name guest users."""
+        """getxattr(2), except of recorded values. ACLs are kept under another name, because they name guest users."""
         if name.startswith(PREFIX):
             raise OSError(errno.ENODATA, "not the guest's")
         return super().getxattr(_mapped_name(name), caller)
 
     def listxattr(self, caller: Caller) -> bytes:
-        """listxattr(2), without what is recorded here."""
+        """listxattr(2), without recorded values."""
         names = []
         for name in super().listxattr(caller).split(b"\0")[:-1]:
             if name.startswith(PREFIX + _ACL):
@@ -195,13 +195,13 @@ class MappedNode(HostNode):
         return b"".join(name + b"\0" for name in names)
 
     def setxattr(self, name: bytes, value: bytes, flags: int, caller: Caller) -> None:
-        """setxattr(2).  Raises PermissionError (EACCES, as QEMU) for what is recorded here."""
+        """setxattr(2). Raises PermissionError (EACCES, like QEMU) for recorded values."""
         if name.startswith(PREFIX):
             raise PermissionError(errno.EACCES, "not the guest's")
         super().setxattr(_mapped_name(name), value, flags, caller)
 
     def removexattr(self, name: bytes, caller: Caller) -> None:
-        """removexattr(2).  Raises PermissionError (EACCES, as QEMU) for what is recorded here."""
+        """removexattr(2). Raises PermissionError (EACCES, like QEMU) for recorded values."""
         if name.startswith(PREFIX):
             raise PermissionError(errno.EACCES, "not the guest's")
         super().removexattr(_mapped_name(name), caller)
@@ -263,7 +263,7 @@ def _record(path: bytes, values: dict[bytes, bytes]) -> None:
 
 @contextlib.contextmanager
 def _restored(path: bytes, values: dict[bytes, bytes]) -> Iterator[None]:
-    """Record ``values`` for the block, and for good when it ends well; else what stood there before."""
+    """Record ``values``; if the block fails, restore the previous ones."""
     before = {name: _read_raw(path, name) for name in values}
     try:
         _record(path, values)
@@ -288,10 +288,10 @@ def _read_raw(path: bytes, name: bytes) -> bytes | None:
 
 
 def _demand_user_attributes(root: Descriptor) -> None:
-    """Raises NoUserAttributes when files below ``root`` can have no attributes of ours.
+    """Raises NoUserAttributes if files below ``root`` cannot have our attributes.
 
-    Tried on a file without a name where the file system has such files, so that nothing of the export changes.  Where
-    nothing may be written, only looked for: a file system without attributes says so, one with them that there is none.
+    Tried on an unnamed file if the file system has these, so that the export does not change. If nothing may be
+    written, an attribute is only read: a file system without attributes answers differently from one with them.
     """
     path = linux.path_of(root)
     fd: Descriptor | None = None
@@ -322,7 +322,7 @@ def _overlaid(found: os.stat_result, path: bytes) -> Stat:
 
 
 class _GuestStat(NamedTuple):
-    """A stat_result, as far as the store looks at it."""
+    """The fields of a stat_result that the store uses."""
 
     st_mode: int
     st_uid: int

@@ -1,8 +1,7 @@
 """A tree in memory, as a store.
 
-The rule of this module: what Linux does with a file, without a kernel underneath.  Permissions are not
-checked, as in ``hostfs`` with identity ``client``: the guest's kernel did.  One lock guards the whole tree,
-since acts are short.
+The rule of this module: behaves like Linux, without a kernel underneath. Permissions are not checked, as in ``hostfs``
+with identity ``client``: the guest's kernel did. One lock guards the whole tree, because operations are short.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _LINK_MAX = 65000
 
 
 class MemoryStore(Store):
-    """A tree that is gone with the process.
+    """A tree that ends with the process.
 
     ``capacity`` bounds the bytes that files hold in all; beyond it writing fails with ENOSPC.
     """
@@ -68,7 +67,7 @@ class MemoryStore(Store):
         return self.top
 
     def close(self) -> None:
-        """Nothing to give up."""
+        """Nothing to release."""
 
     def take(self, count: int) -> None:
         """Account for ``count`` more bytes.  Raises OSError(ENOSPC)."""
@@ -208,7 +207,7 @@ class MemoryNode(Node):
     # --- changing ----------------------------------------------------------------------------------
 
     def _add(self, name: bytes, mode: int, gid: int, caller: Caller) -> MemoryNode:
-        """A new file called ``name``.  A setgid directory hands its group on, as on Linux."""
+        """A new file called ``name``. It inherits the group of a setgid directory, as on Linux."""
         self._demand_directory()
         if name in self.entries:
             raise FileExistsError(errno.EEXIST, "exists")
@@ -299,7 +298,7 @@ class MemoryNode(Node):
             node.unnamed()
 
     def unnamed(self) -> None:
-        """One name fewer."""
+        """Account for one name fewer."""
         self.nlink = 0 if self.type == c.S_IFDIR else self.nlink - 1
         self.ctime = time.time_ns()
 
@@ -422,7 +421,7 @@ class MemoryFile(OpenFile):
         self.writable = access != os.O_RDONLY
 
     def read_into(self, views: Sequence[memoryview], offset: int, wait: bool) -> int:
-        """Copy what is there; it never waits."""
+        """Copy the data; it never waits."""
         done = 0
         with self._node.store.lock:
             content = memoryview(self._node.content)
@@ -471,7 +470,7 @@ class MemoryFile(OpenFile):
             self._node.lockers.pop(owner, None)
 
     def release_whole(self, owner: LockOwner) -> None:
-        """As flock(2) with LOCK_UN of an inherited descriptor."""
+        """Like flock(2) with LOCK_UN of an inherited descriptor."""
         with self._node.store.lock:
             for other, files in list(self._node.lockers.items()):
                 if other.is_beside(owner) and files == {self} and self._node.locks.holds_whole(other):
@@ -482,7 +481,7 @@ class MemoryFile(OpenFile):
             return self._node.locks.conflict(owner, lock)
 
     def close(self) -> None:
-        """Release the locks taken through it alone."""
+        """Release the locks taken only through it."""
         with self._node.store.lock:
             for owner, files in list(self._node.lockers.items()):
                 files.discard(self)
@@ -523,7 +522,7 @@ class MemoryDirectory(OpenDirectory):
         """Nothing is more stable than this."""
 
     def close(self) -> None:
-        """Nothing to give up."""
+        """Nothing to release."""
 
 
 def _split(nanoseconds: int) -> tuple[int, int]:

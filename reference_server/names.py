@@ -1,7 +1,7 @@
 """Which names may reach a store.
 
-The rule of this module: a name is one component or it is refused, before any system call.  The errnos are
-QEMU's (``name_is_illegal`` and the checks beside its callers in ``hw/9pfs/9p.c``).
+The rule of this module: a name that is not one component is refused before any system call. The errnos are QEMU's
+(``name_is_illegal`` and the checks beside its callers in ``hw/9pfs/9p.c``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from reference_server.errors import Refused
 
 
 def looked_up(name: bytes) -> bytes:
-    """``name`` if Twalk may look for it: a component, or ``..``.
+    """``name`` if Twalk may look it up: a component, or ``..``.
 
     Raises Refused: ENOENT for an empty name, ``.``, a slash or a NUL (no file can have such a name),
     ENAMETOOLONG.
@@ -35,9 +35,7 @@ def created(name: bytes) -> bytes:
 
 
 def removed(name: bytes) -> bytes:
-    """``name`` if it may be removed.  Raises Refused: EINVAL for ``.``, ENOTEMPTY for ``..``, else as
-    ``created``.
-    """
+    """``name`` if it may be removed. Raises Refused: EINVAL for ``.``, ENOTEMPTY for ``..``, else like ``created``."""
     if name == b".":
         raise Refused(EINVAL)
     if name == b"..":

@@ -1,9 +1,9 @@
 """Whether file systems answer promptly.
 
-The rule of this module: a file system counts as slow unless it is known to be prompt, and no call is made that might
-block.  A local file system answers from memory or from a disk of this host.  One that asks another process or another
-machine lets a request wait for as long as that likes, and most of them cannot say beforehand that it will (no
-RWF_NOWAIT): no request to it may run where others wait behind it.
+The rule of this module: a file system counts as slow unless it is known to be prompt, and this module makes no call
+that might block. A local file system answers from memory or from a disk of this host. One that depends on another
+process or machine may delay a request for any time, and most of them cannot announce that (no RWF_NOWAIT): no request
+to it may run where others wait behind it.
 
 Source: proc(5), mountinfo and fdinfo.
 """
@@ -48,7 +48,7 @@ _PROC = Path("/proc/self")
 
 
 class Pace:
-    """Whether all that it speaks for is prompt; stores that are offered together share one."""
+    """Whether all file systems that it covers are prompt; stores that are offered together share one."""
 
     __slots__ = ("prompt",)
 
@@ -65,7 +65,7 @@ class Mount(NamedTuple):
 
 
 def mounts(proc: Path = _PROC) -> list[Mount]:
-    """What is mounted where this process looks; empty where the kernel does not say."""
+    """The mounts in this process's namespace; empty if the kernel does not report them."""
     try:
         lines = (proc / "mountinfo").read_bytes().splitlines()
     except OSError:
@@ -80,7 +80,7 @@ def mounts(proc: Path = _PROC) -> list[Mount]:
 
 
 def type_of(fd: int, proc: Path = _PROC) -> str:
-    """The type of the file system of ``fd``, by name; empty when the kernel does not say."""
+    """The type of the file system of ``fd``, by name; empty if the kernel does not report it."""
     try:
         info = (proc / "fdinfo" / str(fd)).read_text()
         number = int(info.partition("mnt_id:")[2].split(None, 1)[0])

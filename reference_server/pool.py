@@ -1,7 +1,7 @@
-"""Threads that run what may take its time.
+"""Threads for jobs that may take long.
 
-The rule of this module: it knows nothing of 9P.  Threads start when there is work for them and end with the
-pool; a job that asks to be run again later waits without a thread.
+The rule of this module: it knows nothing of 9P. Threads start when there is work and end with the pool; a job that is
+to run again later waits without a thread.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Pool:
     def submit(self, job: Job) -> None:
         """Run ``job`` as soon as a thread is free.  After ``close`` it is dropped.
 
-        Raises RuntimeError when there is no thread at all, and the system gives none.
+        Raises RuntimeError if there is no thread and the system does not allow one.
         """
         with self._changed:
             if self._closed:
                 return
             self._ready.append(job)
-            # A thread that was woken counts as idle until it runs: two jobs that come before that need two.
+            # A woken thread counts as idle until it runs: two jobs that come before that need two threads.
             if self._idle >= len(self._ready):
                 self._changed.notify()
             elif len(self._threads) < self._size:
@@ -54,7 +54,7 @@ class Pool:
                     self._threads.append(thread)
 
     def close(self) -> None:
-        """Drop what has not begun and wait for what has."""
+        """Drop jobs that have not begun and wait for those that have."""
         with self._changed:
             self._closed = True
             self._ready.clear()
@@ -71,7 +71,7 @@ class Pool:
                 with self._changed:
                     if not self._closed:
                         heapq.heappush(self._later, (time.monotonic() + delay, next(self._order), job))
-                        # Somebody idle may be waiting for something due later than this.
+                        # An idle thread may be waiting for a job that is due later than this one.
                         self._changed.notify()
 
     def _take(self) -> Job | None:

@@ -1,7 +1,7 @@
 """Qids of host files.
 
-The rule of this module: ``path`` names one inode of one device and nothing else for as long as the server
-runs, in memory that does not grow with the number of files; ``version`` differs whenever the content does.
+The rule of this module: for as long as the server runs ``path`` identifies one inode of one device, in memory that does
+not grow with the number of files; ``version`` changes whenever the content does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TYPES = {S_IFDIR: QTDIR, S_IFLNK: QTSYMLINK}
 
 
 class Stat(Protocol):
-    """What a store wants to know of a file: the members of ``os.stat_result`` that it looks at."""
+    """The members of ``os.stat_result`` that a store uses."""
 
     @property
     def st_mode(self) -> int: ...
@@ -62,9 +62,8 @@ def qid_type(mode: int) -> int:
 def version(found: Stat) -> int:
     """qid.version: from the change time, which every change of content moves, and the size.
 
-    The modification time would not do: a program can set it back.  Two writes within one tick of the kernel's
-    clock that leave the size alone cannot be distinguished from outside (since Linux 6.13 the file systems tick
-    on demand).
+    The modification time is unsuitable: a program can set it back. Two writes within one tick of the kernel's clock
+    that do not change the size cannot be distinguished from outside (since Linux 6.13 the file systems tick on demand).
     """
     changed = found.st_ctime_ns
     return (changed ^ changed >> 31 ^ found.st_size << 5) & 0xFFFFFFFF
@@ -74,13 +73,13 @@ class QidPaths:
     """Makes qid.path from device and inode number.
 
     A tree may hold several devices, whose inode numbers collide (hugelgupf#104; nested ZFS datasets), and a device may
-    use all 64 bits of them (overlayfs with xino keeps the layer in the upper ones).  The upper byte of qid.path
-    therefore is a prefix that stands for one device and one upper byte of its inode numbers.  The export's own device
-    gets that byte itself where it is free, so that its inode numbers show as they are.
+    use all 64 bits of them (overlayfs with xino keeps the layer in the upper ones). The upper byte of qid.path
+    therefore is a prefix that stands for one device and one upper byte of its inode numbers. The export's own device
+    gets that byte itself if it is free, so that its inode numbers are unchanged.
 
-    There are 255 prefixes.  What finds none gets a number of its own under the last byte.  As many of those as
-    ``numbers`` are remembered, the least recently used is forgotten first; a number is never given twice, so a file
-    that was forgotten looks like a new one, never like another one.
+    There are 255 prefixes. A file without one gets its own number under the last byte. At most ``numbers`` of those are
+    remembered, and the least recently used is forgotten first. A number is never reused, so a forgotten file looks like
+    a new one, never like another one.
     """
 
     def __init__(self, device: int, numbers: int = Shared.qid_numbers) -> None:
@@ -96,7 +95,7 @@ class QidPaths:
         self._lock = threading.Lock()
 
     def prefix(self, device: int) -> int | None:
-        """What inode numbers below INODE_END on ``device`` are joined with; None when it got none."""
+        """The prefix of inode numbers below INODE_END on ``device``; None if it has none."""
         self.path(device, 0)
         return self._prefixes.get(device)
 

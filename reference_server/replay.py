@@ -1,7 +1,7 @@
 """Sending a record again.
 
-The rule of this module: order is kept where it can matter.  A request goes out only after every reply that
-had come before it in the record has come again; what was in flight together is in flight together.
+The rule of this module: order is kept where it can matter. A request is sent only after all replies that preceded it in
+the record; requests that were in flight together are in flight together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from reference_server.framelog import Record
 
 
 class Difference(NamedTuple):
-    """A reply that is not what the record has."""
+    """A reply that differs from the record."""
 
     at: float
     session: int
@@ -28,11 +28,10 @@ class Difference(NamedTuple):
 
 
 def replay(records: Iterable[Record], connect: Callable[[], socket.socket]) -> Iterator[Difference]:
-    """Send the requests of ``records`` over a new connection for each session; yield where the answers
-    differ.
+    """Send the requests of ``records`` over a new connection for each session; yield the differences of the replies.
 
-    Two answers agree when they are of one type and, if errors, of one errno: qids, times and data need not be
-    the same in another tree.  Raises OSError when a connection fails.
+    Two replies agree if they have the same type and, if errors, the same errno: qids, times and data may differ in
+    another tree. Raises OSError when a connection fails.
     """
     links: dict[int, _Link] = {}
     try:
@@ -80,7 +79,7 @@ class _Link:
             return  # the missing replies are reported as differences
 
     def reply(self, tag: int) -> bytes | None:
-        """The reply with ``tag``, read past others that come first."""
+        """The reply with ``tag``; earlier ones of other requests are kept."""
         while tag not in self._arrived:
             size = self._exactly(4)
             if size is None:

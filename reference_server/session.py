@@ -1,18 +1,17 @@
 """One 9P2000.L session, without I/O: frames go in, replies come out, perhaps later and in another order.
 
-The rule of this module: it knows no socket, ring, thread pool or clock.  A transport feeds whole frames to
-:meth:`Session.receive` from one thread; what can be served at once is answered before that returns, and what
-may take its time comes back as a :class:`Work`, which the transport runs on any thread it likes.
+The rule of this module: it knows no socket, ring, thread pool or clock. A transport feeds whole frames to
+:meth:`Session.receive` from one thread; requests that can be served at once are answered before it returns, and those
+that may take long are returned as a :class:`Work`, which the transport runs on any thread.
 
-Replies leave through an :class:`Outlet`, which the transport makes.  It also provides the memory that file
-data is read into, so that a ring can offer the guest's own.
+Replies leave through an :class:`Outlet`, which the transport makes. It also provides the memory for file data, so a
+ring can offer the guest's own memory.
 
 Who may touch what: fids are added, removed and change state in one step under the lock of their table, on whatever
-thread serves the request.  A Work keeps the fids it uses alive, so that a Tclunk overtaking it frees nothing under its
-hands.
+thread serves the request. A Work keeps its fids alive, so a Tclunk that overtakes it frees nothing in use.
 
-Nothing that may sleep is served on the feeding thread: where a store is not prompt (:mod:`pace`), every
-request that asks it for something is a Work.
+No request that may sleep is served on the feeding thread: if a store is not prompt (:mod:`pace`), every request that
+uses it is a Work.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ log = logging.getLogger("reference_server")
 
 
 class Outlet(Protocol):
-    """Where the reply to one request goes, and where the data of that reply may be put beforehand."""
+    """Where the reply to one request goes, and where its data may be put beforehand."""
 
     def payload(self, count: int) -> Sequence[memoryview]:
         """Writable memory for ``count`` bytes of data, in order; used by at most one reply."""
@@ -70,7 +69,7 @@ class Observer(Protocol):
 
 
 class Health:
-    """What went wrong inside the server itself, as opposed to in a request."""
+    """Errors inside the server itself, as opposed to in a request."""
 
     def __init__(self) -> None:
         self.unexpected: list[BaseException] = []
@@ -85,7 +84,7 @@ class Health:
 
 @dataclass(slots=True, eq=False)
 class Placed:
-    """A reply whose data already lies in the outlet's memory: ``type`` and ``count`` bytes of it."""
+    """A reply whose data is already in the outlet's memory: ``type`` and ``count`` bytes of it."""
 
     type: int
     count: int
@@ -93,7 +92,7 @@ class Placed:
 
 @dataclass(slots=True, eq=False)
 class Again:
-    """Not done: run the work once more after ``delay`` seconds."""
+    """Not done: run the work again after ``delay`` seconds."""
 
     delay: float
 
@@ -111,7 +110,7 @@ _rlerror = struct.Struct("<IBHI").pack
 
 
 class Call:
-    """What a handler gets beside the request: the session, and the fids that the request named."""
+    """What a handler gets besides the request: the session, and the fids that the request named."""
 
     __slots__ = ("_pinned", "outlet", "session", "waited", "waiting")
 
@@ -149,7 +148,7 @@ class Stage(Enum):
 
 
 class Work:
-    """A request that may take its time.  ``run`` it on any thread; a transport needs nothing else of it."""
+    """A request that may take long. ``run`` it on any thread; a transport needs nothing else."""
 
     __slots__ = ("call", "flushes", "operation", "pinned", "request", "session", "stage", "tag")
 
@@ -224,7 +223,7 @@ class Session:
         observer: Observer | None = None,
         commons: Commons | None = None,
     ) -> None:
-        """``commons``: what its client shares with those of other sessions; nothing when it is not given."""
+        """``commons``: what its client shares with those of other sessions; nothing by default."""
         self.number = next(_numbers)
         """Unique among the sessions of this process."""
         self.exports = exports
@@ -253,7 +252,7 @@ class Session:
 
     @property
     def observed(self) -> bool:
-        """Whether somebody wants to see every frame, whole."""
+        """Whether an observer needs every whole frame."""
         return self._observer is not None
 
     def receive(
@@ -307,11 +306,11 @@ class Session:
         return self._hand_out(operation, request, outlet)
 
     def refuse(self, tag: int, ecode: int, outlet: Outlet) -> None:
-        """Answer a request that the transport could not even take in."""
+        """Answer a request that the transport could not receive."""
         outlet.send([_rlerror(11, Rlerror.type, tag, ecode)])
 
     def _unfit(self, operation: Operation | None, tag: int) -> int:
-        """errno for a request that no handler is to see, or 0."""
+        """errno for a request that no handler may see, or 0."""
         if operation is not None and operation.request is Tversion:
             return 0
         if not self.established:
@@ -374,7 +373,7 @@ class Session:
                     work.stage = Stage.QUEUED
                     return reply.delay
                 self._running += 1
-            # Given up while it waited: nothing happened, so nothing is answered but the flushes.
+            # Cancelled while it waited: nothing happened, so only the flushes are answered.
             self._end(work, None)
             return None
         outlet = work.call.outlet
@@ -407,7 +406,7 @@ class Session:
         for fid in doomed:
             self.let_go(fid)
         if idle:
-            self._forget_fids()  # those that a request made which was running when all were forgotten
+            self._forget_fids()  # fids made by a request that was running when all were forgotten
             idle()
 
     def _forget_fids(self) -> None:
@@ -424,7 +423,7 @@ class Session:
             self.let_go(fid)
 
     def unpin(self, pinned: dict[int, Fid], fid: Fid) -> None:
-        """A request uses ``fid``, one of those pinned for it, no more."""
+        """A request no longer uses ``fid``, which was pinned for it."""
         with self._lock:
             if pinned.get(fid.number) is fid:
                 del pinned[fid.number]
@@ -455,8 +454,8 @@ class Session:
         """Cancel request ``oldtag`` if it has not begun, else arrange that ``tag`` is answered once it is
         over.
 
-        flush(5): after Rflush nothing may come for ``oldtag``.  A request that has begun is answered first,
-        since what it did stays done; one that had not begun is never answered.
+        flush(5): after Rflush nothing may come for ``oldtag``. A request that has begun is answered first, because its
+        effects remain; one that had not begun is never answered.
         """
         doomed: list[Fid] = []
         with self._lock:
@@ -495,8 +494,7 @@ class Session:
     def reset(self, then: Callable[[], None]) -> bool:
         """Forget every fid and every outstanding request.
 
-        True when that is done; false when some of them still run, and then ``then`` is called once they are
-        over.
+        True if that is done; false if some of them still run: ``then`` is called once they are over.
         """
         with self._lock:
             queued = [w for w in self._outstanding.values() if isinstance(w, Work) and w.stage is Stage.QUEUED]
@@ -515,9 +513,9 @@ class Session:
         return idle
 
     def close(self) -> None:
-        """The client is gone: as a reset, and nothing is answered any more."""
+        """The client is gone: like a reset, and nothing is answered any more."""
         self._closed = True
-        self._inline.outlet = _NOWHERE  # what a transport gave for its last reply, guest memory perhaps, is let go
+        self._inline.outlet = _NOWHERE  # release what a transport gave for its last reply, perhaps guest memory
         self.reset(lambda: None)
         self.fids.give_back()
 
@@ -560,7 +558,7 @@ class _Observed:
 
 
 class _Nowhere:
-    """Stands where no outlet is yet."""
+    """A placeholder until there is an outlet."""
 
     def _refuse(self, *_: object) -> NoReturn:
         raise AssertionError("no request is being served")

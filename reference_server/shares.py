@@ -41,8 +41,8 @@ class Share:
         """How many the client holds."""
 
     def take(self, count: int = 1) -> bool:
-        """Take ``count`` more; false, and nothing is taken, when the client would then hold more than is left.
-        The pot's lock is held."""
+        """Take ``count`` more; false, without taking any, if the client would then hold more than is left. The pot's
+        lock is held."""
         pot = self.pot
         if self.held + count > pot.left - count:
             return False
@@ -57,7 +57,7 @@ class Share:
 
 
 class Client:
-    """One client and its parts of whatever is shared, made when they are first asked for."""
+    """One client and its shares of all pots, made on first use."""
 
     def __init__(self) -> None:
         self._shares: dict[Pot, Share] = {}
@@ -70,7 +70,7 @@ class Client:
 
 
 class Commons:
-    """What the clients of one server draw on, beside its descriptors (:class:`Descriptors`)."""
+    """What the clients of one server share, besides its descriptors (:class:`Descriptors`)."""
 
     def __init__(self, limits: Shared | None = None) -> None:
         limits = limits or Shared()

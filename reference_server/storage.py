@@ -1,18 +1,18 @@
 """What a backing store must offer.
 
-The rule of this module: roles only.  Handlers speak to stores through these and know no store by name; a
-store knows nothing of fids, tags or messages.
+The rule of this module: roles only. Handlers use stores through these and know no particular store; a store knows
+nothing of fids, tags or messages.
 
-Names given to a store have been checked (:mod:`reference_server.names`): one component, not empty, no slash,
-no NUL. Every method may raise ``OSError`` with the errno of the system call that it stands for; what a method
-adds to that is said with it.
+Names given to a store have been checked (:mod:`reference_server.names`): one component, not empty, no slash, no NUL.
+Every method may raise ``OSError`` with the errno of the system call that it stands for; each method documents what it
+raises besides.
 
 Calls come from any thread: the one that feeds a session, its workers, and those of every other session on the store.
 Each method says after ``Concurrency:`` what holds when calls overlap, on one object or on several:
 
 - ``one step``: the call takes effect at one moment, before or after every other call.
 - ``several steps``: the call may overlap any other; the effects of others may show between the steps that it names.
-- ``last``: the caller sees to it that no other call on the object overlaps or follows.
+- ``last``: the caller ensures that no other call on the object overlaps or follows.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Attributes(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What Tsetattr asks for; None leaves a thing as it is."""
+    """The changes of a Tsetattr; None leaves a field unchanged."""
 
     mode: int | None
     uid: int | None
@@ -113,7 +113,7 @@ class Lock(NamedTuple):
 
 
 class Pieces:
-    """Data that lies in several places, as a guest's pages do; stands where a :data:`Buffer` could."""
+    """Data in several pieces, like a guest's pages; usable in place of a :data:`Buffer`."""
 
     __slots__ = ("_size", "views")
 
@@ -142,15 +142,15 @@ class OpenFile(Protocol):
         """Read at ``offset`` into ``views``, one after the other; returns how many bytes, 0 at the end of the
         file.
 
-        Raises WouldBlock when ``wait`` is false and the data is not at hand.
+        Raises WouldBlock if ``wait`` is false and the data is not in memory.
 
         Concurrency: one step for each system call; a read that overlaps a write may return a part of it.
         """
 
     def write(self, data: Buffer | Pieces, offset: int, caller: Caller, wait: bool) -> int:
-        """Write at ``offset`` (at the end when opened with O_APPEND); returns how many bytes were taken.
+        """Write at ``offset`` (at the end when opened with O_APPEND); returns how many bytes were written.
 
-        Raises WouldBlock when ``wait`` is false and the write has to wait for a disk.
+        Raises WouldBlock if ``wait`` is false and the write must wait for a disk.
 
         Concurrency: one step for each system call; overlapping writes leave bytes of either where they overlap.
         """
@@ -168,20 +168,20 @@ class OpenFile(Protocol):
         """
 
     def release_whole(self, owner: LockOwner) -> None:
-        """Release the locks on the whole file that other processes of ``owner``'s client took through this open file
-        alone.
+        """Release the locks on the whole file that other processes of ``owner``'s client took only through this open
+        file.
 
         Concurrency: one step.
         """
 
     def get_lock(self, owner: LockOwner, lock: Lock) -> Lock | None:
-        """The lock of somebody else that stands in the way of ``lock``.
+        """Another owner's lock that conflicts with ``lock``.
 
         Concurrency: one step; the answer may be outdated when it arrives.
         """
 
     def close(self) -> None:
-        """Give the file up, and every lock taken only through it.
+        """Close the file, and release every lock taken only through it.
 
         Concurrency: last. A session closes a file when no request uses its fid.
         """
@@ -193,10 +193,10 @@ class OpenDirectory(Protocol):
     def read_entries(self, offset: int, limit: int) -> Buffer:
         """Whole entries after the one whose offset is ``offset``, encoded, at most ``limit`` bytes.
 
-        Raises OSError(EINVAL) when not even one fits, or for an offset that was never handed out.
+        Raises OSError(EINVAL) if not even one fits, or for an offset that was never returned.
 
         Concurrency: several steps: calls on one object take turns, so each returns whole entries of the place it asked
-        for. A name added or removed meanwhile is or is not listed, as readdir(3) has it.
+        for. A name added or removed meanwhile may or may not be listed, as in readdir(3).
         """
 
     def fsync(self, datasync: bool) -> None:
@@ -206,7 +206,7 @@ class OpenDirectory(Protocol):
         """
 
     def close(self) -> None:
-        """Give the directory up.
+        """Close the directory.
 
         Concurrency: last. A session closes a directory when no request uses its fid.
         """
@@ -227,13 +227,13 @@ class Node(Protocol):
         """
 
     def release(self) -> None:
-        """One user fewer; with the last one what the node holds is given up.
+        """One user fewer; the last one releases what the node holds.
 
         Concurrency: one step; last for this user.
         """
 
     def qid(self) -> Qid:
-        """The qid as of now.
+        """The current qid.
 
         Concurrency: one step.
         """
@@ -241,7 +241,7 @@ class Node(Protocol):
     def getattr(self) -> Attributes:
         """stat(2).
 
-        Concurrency: several steps where the store records owner and mode beside the file, which may be of another
+        Concurrency: several steps where the store records owner and mode beside the file, which may be read at another
         moment than the rest. Else one step.
         """
 
@@ -249,8 +249,8 @@ class Node(Protocol):
         """chmod(2), chown(2), truncate(2), utimensat(2); ``opened`` is the caller's own open file, if it has
         one.
 
-        Concurrency: several steps: size, owner, mode, times. Of two overlapping calls each may have a part of its
-        changes last.
+        Concurrency: several steps: size, owner, mode, times. After two overlapping calls some changes of each may
+        remain.
         """
 
     def statfs(self) -> FileSystemInfo:
@@ -266,10 +266,10 @@ class Node(Protocol):
         """
 
     def open(self, flags: int, caller: Caller) -> OpenFile:
-        """Open a regular file.  ``flags`` are the host's, already sifted.
+        """Open a regular file. ``flags`` are the host's, already filtered.
 
-        Concurrency: several steps: with O_TRUNC the file may be truncated by a call that fails afterwards for want of
-        descriptors.
+        Concurrency: several steps: with O_TRUNC the file may be truncated by a call that then fails because descriptors
+        are short.
         """
 
     def open_directory(self, caller: Caller) -> OpenDirectory:
@@ -300,7 +300,7 @@ class Node(Protocol):
         """
 
     def mknod(self, name: bytes, mode: int, device: int, gid: int, caller: Caller) -> Qid:
-        """mknod(2); ``device`` as makedev(3) makes it.
+        """mknod(2); ``device`` is encoded as by makedev(3).
 
         Concurrency: several steps, as mkdir.
         """
@@ -326,7 +326,7 @@ class Node(Protocol):
     def rename(self, name: bytes, directory: Node, new_name: bytes, caller: Caller) -> None:
         """rename(2) of ``name`` in this directory.
 
-        Concurrency: one step; the store keeps its own record of moved directories in step with it.
+        Concurrency: one step; the store updates its own record of moved directories in the same step.
         """
 
     def location(self, caller: Caller) -> tuple[Node, bytes]:
@@ -369,19 +369,19 @@ class Node(Protocol):
 
 
 class Store(Protocol):
-    """A tree that can be attached to."""
+    """A tree that can be attached."""
 
     pace: Pace
     """Whether it answers promptly, and shared with the stores that are offered beside it."""
 
     def root(self, client: Client) -> Node:
-        """The root, retained for the caller.  What is opened from there counts against the limits of ``client``.
+        """The root, retained for the caller. Files opened from there count against the limits of ``client``.
 
         Concurrency: one step.
         """
 
     def close(self) -> None:
-        """Give everything up.
+        """Release everything.
 
-        Concurrency: last. Nodes and files that are in use stay good.
+        Concurrency: last. Nodes and files that are in use stay usable.
         """

@@ -1,1 +1,1 @@
-"""Soak runs: workloads on a share for hours, faults injected, monitors, and judges over what was recorded."""
+"""Soak runs: workloads on a share for hours, injected faults, monitors, and judges over the record."""

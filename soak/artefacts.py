@@ -12,7 +12,7 @@ from soak.program import InsideProgram
 
 
 class Artefacts:
-    """The directory of a run where failures leave what was seen."""
+    """The directory of a run with the files of failures."""
 
     def __init__(self, directory: Path, budget_mb: int) -> None:
         self.directory, self._budget = directory, budget_mb << 20
@@ -33,7 +33,7 @@ class Artefacts:
     def save(
         self, instance: str, number: int, data: dict[str, Any], program: InsideProgram, more: dict[str, bytes]
     ) -> list[str]:
-        """The failure's text, the files of the guest it names, and `more`; their paths relative to the run."""
+        """Save the failure's text, the guest's files it names, and `more`; returns their paths relative to the run."""
         folder = f"{instance}-{number:06}"
         saved = [self._write(folder, "what.txt", f"{data['what']}\n\n{data.get('detail', '')}\n".encode())]
         for path in data.get("files", ()):
@@ -43,7 +43,7 @@ class Artefacts:
         return [path for path in saved if path is not None]
 
     def save_console(self, deployment: Deployment, mark: Any, folder: str) -> None:
-        """What the guest's console said since the mark; and the end of each log of a machine."""
+        """Save the guest's console since the mark, and the end of each log of a machine."""
         with contextlib.suppress(OSError):
             for number, (source, text) in enumerate(deployment.excerpts(mark)):
                 self._write(folder, f"console-{number}.txt", f"{source}\n{text}\n".encode())

@@ -176,7 +176,7 @@ def run(
     )
     check_environment()
     check_results(results)
-    check(asked_of(loaded, options, load=needs))  # the last: it asks machines that may be far away
+    check(asked_of(loaded, options, load=needs))  # last, because it queries machines that may be remote
     run_dir = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
     run_dir = run_dir.with_name(f"{run_dir.name}-{secrets.token_hex(2)}") if run_dir.exists() else run_dir
     with journals.create(run_dir, plan.model_dump()) as journal:
@@ -226,8 +226,8 @@ def report(run_name: str, results: Path) -> None:
 def merge(runs: tuple[str, ...], results: Path) -> None:
     """Write one report over soaks of one target on several machines, each with its own journal.
 
-    The report is results/soak-<time>-<target>-together; `assay9 report --soak` takes it as it takes a run. Runs of
-    another target, version, mount, workload or fault are refused, and one that is there twice or still runs.
+    The report is results/soak-<time>-<target>-together; `assay9 report --soak` accepts it like a run. Runs of another
+    target, version, mount, workload or fault are refused, and so are duplicates and runs in progress.
     """
     whole = together([found(name, results) for name in runs])
     target = Path(whole.machines[0].facts.plan.target).stem
@@ -257,7 +257,7 @@ def standing(journal: journals.Journal, running: bool) -> list[str]:
 
 
 def work(journal: journals.Journal) -> NoReturn:
-    """One session of the run, its conclusion, and the end of this process with its exit status."""
+    """Run one session, conclude it, and end this process with its exit status."""
     try:
         Runner(journal, View()).run()
     except KeyboardInterrupt:
@@ -267,7 +267,7 @@ def work(journal: journals.Journal) -> NoReturn:
 
 
 def conclude(journal: journals.Journal) -> int:
-    """Write the reports and print their verdict; the exit status."""
+    """Write the reports and print their verdict; returns the exit status."""
     facts = write(journal)
     click.echo(text_of(facts), nl=False)
     click.echo(f"report: {journal.run_dir / 'report.html'}", err=True)
@@ -288,7 +288,7 @@ def found(name: str, results: Path) -> Path:
 
 
 def limit_of(length: str | None, iterations: int | None, first: int) -> float | None:
-    """Seconds after which the run ends, or None where its iterations are counted alone. Raises UsageError."""
+    """Seconds after which the run ends, or None if only its iterations are limited. Raises UsageError."""
     if iterations is not None and first >= iterations:
         raise UsageError(
             f"--first {first} --iterations {iterations} selects no iteration; "

@@ -1,7 +1,7 @@
-"""What a workload's part on the host may use: prepared things, looks from outside, values kept for the run.
+"""What a workload's functions on the host may use: prepared files, looks from outside, values kept for the run.
 
-The part inside the guest is a module of `soak.inside`; a workload that needs more than the guest knows (a reference
-made outside, a look at the export) names functions of the host in its declaration, and they get a `Host`.
+The part inside the guest is a module of `soak.inside`; a workload that needs more than the guest has (a reference made
+outside, a look at the export) declares functions for the host, which get a `Host`.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ class Host:
         self._keep(key, value)
 
     def cache(self) -> Path:
-        """A directory that outlives runs, for what is expensive (reference builds). Key what you put there."""
+        """A directory that outlives runs, for expensive results (reference builds). Files in it need a key."""
         path = paths.cache_dir() / "soak" / self.job.workload
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def push(self, name: str, data: bytes) -> str:
-        """Put a file into the program's directory on the guest's own file system; its path there.
+        """Put a file into the program's directory on the guest's own file system; returns its path there.
 
-        Only in `prepare`: the link to the guest belongs to the runner's thread.
+        Only in `prepare`: the runner's thread owns the link to the guest.
         """
         path = f"{self.directory}/{name}"
         self.deployment.inside.calls.create(path, data)
@@ -72,7 +72,7 @@ Collect = Callable[[Host, dict[str, Any]], dict[str, bytes]]
 
 
 def look_outside(host: Host, question: dict[str, Any]) -> str:
-    """The answer to `Context.look_outside`: nothing where outside sees the same, else what it sees."""
+    """The answer to `Context.look_outside`: nothing if outside sees the same, else what it sees."""
     try:
         lines = host.outside.below(question["path"]).ask(manifest)
     except (OSError, LinkLost) as e:

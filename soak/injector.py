@@ -1,4 +1,4 @@
-"""Schedules the faults from the seed, and undoes and records each of them."""
+"""Schedules the faults by the seed, and undoes and records each of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Injector:
         return self._plan.fault_seconds * rng.uniform(0.5, 1.5)
 
     def chosen(self, number: int) -> str:
-        """The name of that fault: each one occurs once before any repeats, in an order from the seed."""
+        """The name of that fault: each one occurs once before any repeats, in an order given by the seed."""
         names = self._plan.faults
         order = list(names)
         generator(self._plan.seed, "order", number // len(names)).shuffle(order)

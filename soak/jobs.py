@@ -1,4 +1,4 @@
-"""One workload while it runs: its program inside, its part on the host, its iterations into the journal."""
+"""One workload while it runs: its program inside, its functions on the host, its iterations in the journal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_SPACE = ("No space left on device", "Disk quota exceeded", "errno 28", "datab
 
 
 class RunningJob:
-    """One job of one session. Not for several threads: only answers to the program are found in another one."""
+    """One job of one session. Not thread-safe, but answers to the program are computed in another thread."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class RunningJob:
 
     @property
     def done(self) -> bool:
-        """It has finished all it had to do."""
+        """It has finished all its work."""
         return self.program.done
 
     @property
@@ -90,7 +90,7 @@ class RunningJob:
         return self._asked is not None
 
     def start(self) -> None:
-        """Prepare and start it. Raises InfrastructureError where the guest does not have a program it needs."""
+        """Prepare and start it. Raises InfrastructureError if the guest does not have a program that it needs."""
         for program in self.workload.programs:
             if self.deployment.inside.calls.which(program) is None:
                 raise InfrastructureError(
@@ -105,7 +105,7 @@ class RunningJob:
         self.heard = time.monotonic()
 
     def poll(self, now: float) -> None:
-        """Read its new lines. Raises CallHung when it was silent for too long."""
+        """Read its new lines. Raises CallHung if it was silent for too long."""
         while not self._notes.empty():
             self._note(self._notes.get())
         for event in self.program.poll():
@@ -120,7 +120,7 @@ class RunningJob:
             raise CallHung(f"workload {self.job.instance} gave no sign of life for {now - self.heard:.0f} s")
 
     def check(self) -> None:
-        """Raise LinkLost when its program ended before it reported the end of its work."""
+        """Raise LinkLost if its program ended before it reported the end of its work."""
         if not self.done and not self.program.running():
             self.poll(time.monotonic())
             if not self.done:
@@ -129,7 +129,7 @@ class RunningJob:
                 )
 
     def _note(self, text: str) -> None:
-        if threading.get_ident() != self._thread:  # an answer is found in another one; `poll` says it
+        if threading.get_ident() != self._thread:  # another thread computes an answer; `poll` reports it
             self._notes.put(text)
             return
         self.journal.event("note", workload=self.job.instance, text=text)
@@ -191,20 +191,20 @@ class RunningJob:
         self.view.iteration(self.job.instance, number, outcome, event["s"], data)
 
     def expect_no_space(self, expected: bool) -> None:
-        """The export is full (or no longer): iterations that see it may end for want of room; they are `cut` then."""
-        # it takes a moment until the program sees that there is room again, and we see what it said before
+        """The export is full (or no longer): iterations may fail with ENOSPC; they are then `cut`."""
+        # it takes a moment until the program sees free space again, and until we have read its earlier lines
         self._no_space_until = float("inf") if expected else time.monotonic() + 15.0
         self._no_space = self._no_space or expected
 
 
 def out_of_space(data: dict[str, Any]) -> bool:
-    """Whether an iteration failed because there was no room."""
+    """Whether an iteration failed because the disk was full."""
     text = f"{data.get('what', '')} {data.get('detail', '')}"
     return data.get("errno") in (28, 122) or any(word in text for word in NO_SPACE)
 
 
 def in_thread(function: Answer, host: Host, question: dict[str, Any]) -> concurrent.futures.Future[Any]:
-    """Run it in a thread that does not keep the process from ending."""
+    """Run it in a thread that does not keep the process alive."""
     future: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
     def run() -> None:

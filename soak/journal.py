@@ -1,11 +1,11 @@
-"""The record of a soak run: one SQLite file that is only ever added to. Everything else is derived from it.
+"""The record of a soak run: one append-only SQLite file. Everything else is derived from it.
 
-Rule of this module: it knows nothing of targets, workloads or judges, and nothing in it is ever changed or
-removed; the database itself refuses (triggers). Every write is a transaction of its own and is on the disk
-when the method returns, so that kill -9, a full disk or a power cut costs at most the iteration in progress.
+Rule of this module: it knows nothing of targets, workloads or judges. Rows are never changed or removed; triggers in
+the database refuse that. Every write is its own transaction and is on the disk when the method returns, so kill -9, a
+full disk or a power cut costs at most the iteration in progress.
 
-An iteration is two rows, its beginning and its end. One that has no end was cut off, and `resume` begins it
-again under the same number, so that its seed is the same.
+An iteration is two rows, its beginning and its end. One without an end was cut off, and `resume` begins it again under
+the same number, and so with the same seed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CREATE TABLE series (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE samples (id INTEGER PRIMARY KEY, session INTEGER NOT NULL REFERENCES sessions, at REAL NOT NULL,
                       vals TEXT NOT NULL);
 """
-# Journals of version 0.1.0 have these names; what is read carries today's.
+# Journals of version 0.1.0 have these names; reading translates them to today's.
 _EARLIER_KINDS = {"disturb": "fault", "disturb-data": "fault-data"}  # codespell:ignore
 _EARLIER_PLAN = {"disturbances": "faults", "disturb_seconds": "fault_seconds"}  # codespell:ignore
 _NAMES = ("meta", "sessions", "events", "begun", "ended", "series", "samples")
@@ -67,7 +67,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, at a second since 1970."""
+    """Something that happened, with its time in seconds since 1970."""
 
     id: int
     session: int
@@ -78,7 +78,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Iteration:
-    """One unit of work. Without an outcome it was cut off; `seconds` is the guest's own measure."""
+    """One unit of work. Without an outcome it was cut off; `seconds` was measured by the guest."""
 
     id: int
     session: int
@@ -93,7 +93,7 @@ class Iteration:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the monitors saw at one moment, by the name of the series."""
+    """The monitors' values at one moment, by the name of the series."""
 
     session: int
     at: float
@@ -101,7 +101,7 @@ class Sample:
 
 
 class Journal:
-    """An open journal; `writable` by one process at a time (a lock says so, and goes with the process)."""
+    """An open journal; `writable` by one process at a time (a lock ensures it, and ends with the process)."""
 
     def __init__(self, run_dir: Path, connection: sqlite3.Connection, lock: int | None) -> None:
         self.run_dir = run_dir
@@ -111,7 +111,7 @@ class Journal:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """What the run was asked to do."""
+        """What the run was requested to do."""
         found = self._read("SELECT value FROM meta WHERE key = 'plan'", _loads)
         if not found:
             raise damaged(self.run_dir / FILE, ValueError("it holds no plan"))
@@ -130,17 +130,17 @@ class Journal:
         self._add(statement, self.session, time.time(), kind, _json(data))
 
     def begin(self, workload: str, number: int) -> int:
-        """An iteration begins; the number that `end` wants."""
+        """An iteration begins; returns the number for `end`."""
         statement = "INSERT INTO begun (session, at, workload, number) VALUES (?, ?, ?, ?)"
         return self._add(statement, self.session, time.time(), workload, number)
 
     def end(self, begun: int, outcome: Outcome, seconds: float, data: dict[str, Any]) -> None:
-        """An iteration ended. The same one cannot end twice: the database refuses."""
+        """An iteration ended. The database refuses a second end."""
         statement = "INSERT INTO ended SELECT id, workload, number, ?, ?, ?, ? FROM begun WHERE id = ?"
         self._add(statement, time.time(), outcome, seconds, _json(data), begun)
 
     def sample(self, values: dict[str, float]) -> None:
-        """What the monitors see now."""
+        """Add the monitors' current values."""
         with self._writing():
             for name in values.keys() - self._series.keys():
                 self._db.execute("INSERT OR IGNORE INTO series (name) VALUES (?)", (name,))
@@ -180,7 +180,7 @@ class Journal:
         )
 
     def next_number(self, workload: str) -> int:
-        """The first number of that workload that no iteration has ended with."""
+        """The first number of that workload whose iteration has not ended."""
         (newest,) = self._read("SELECT max(number) FROM ended WHERE workload = ?", lambda number: number, workload)
         return 0 if newest is None else int(newest) + 1
 
@@ -199,14 +199,14 @@ class Journal:
         return self._read("PRAGMA integrity_check", str) == ["ok"]
 
     def _read(self, query: str, made: Callable[..., Row], *parameters: Any) -> list[Row]:
-        """What `made` makes of each row. Raises UsageError where the file does not hold what was written to it."""
+        """The result of `made` for each row. Raises UsageError if the file is damaged."""
         try:
             return [made(*row) for row in self._db.execute(query, parameters)]
         except (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError) as e:
             raise damaged(self.run_dir / FILE, e) from e
 
     def close(self) -> None:
-        """Close it; what was written stays."""
+        """Close it."""
         self._db.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -219,7 +219,7 @@ class Journal:
         self.close()
 
     def _add(self, statement: str, *values: Any) -> int:
-        """Add a row, in a transaction of its own; its number."""
+        """Add a row in its own transaction; returns its number."""
         with self._writing():
             return int(self._db.execute(statement, values).lastrowid or 0)
 
@@ -239,13 +239,13 @@ class Journal:
                 ) from e
             if isinstance(e, sqlite3.DatabaseError) and not isinstance(e, sqlite3.IntegrityError):
                 raise damaged(self.run_dir / FILE, e) from e
-            raise  # IntegrityError: what may not be written, a mistake of ours
+            raise  # IntegrityError: an invalid row, a defect of the suite
 
 
 def create(run_dir: Path, plan: dict[str, Any]) -> Journal:
-    """A new journal in a directory that is made for it, open for writing.
+    """A new journal in a new directory, open for writing.
 
-    The directory has its name once the journal is whole. Whatever ends this before, a signal too, leaves nothing.
+    The directory gets its name when the journal is complete. An earlier end, even by a signal, leaves nothing.
     """
     new = run_dir.with_name(f".{run_dir.name}.{os.getpid()}.new")
     try:
@@ -286,9 +286,9 @@ def _write_new(path: Path, plan: dict[str, Any]) -> None:
 
 
 def open_existing(run_dir: Path, *, writable: bool) -> Journal:
-    """The journal of a run. Raises UsageError where there is none that this version can read, or it is damaged.
+    """The journal of a run. Raises UsageError if there is none that this version can read, or it is damaged.
 
-    One that is only read need not be where anything can be written.
+    A journal that is only read may be in a read-only place.
     """
     path = run_dir / FILE
     if not path.is_file():
@@ -316,7 +316,7 @@ def open_existing(run_dir: Path, *, writable: bool) -> Journal:
 
 
 def damaged(path: Path, why: Exception) -> UsageError:
-    """The error for a journal that does not hold what was written to it."""
+    """The error for a damaged journal."""
     return UsageError(
         f"the journal {path} is damaged or is not a journal of a soak run ({why}): restore a backup, or start another "
         f"run; `sqlite3 {path.name} .recover` shows what is left of it"
@@ -345,7 +345,7 @@ def _lock(run_dir: Path) -> int:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # autocommit: transactions are begun by hand, so that each write is one
+    # autocommit: transactions are begun explicitly, one for each write
     db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
     db.execute("PRAGMA journal_mode = WAL")
     # NORMAL survives kill -9; FULL also survives a power cut, for one fsync per write
@@ -356,7 +356,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _only_read(path: Path) -> sqlite3.Connection:
     # SQLite cannot create the index of the WAL in a read-only directory; no process changes the file, so it is read
-    # as it is
+    # without one
     return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
 
 

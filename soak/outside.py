@@ -1,7 +1,7 @@
 """The exported directory as its host sees it: this machine, or another one over SSH.
 
-Functions of `soak.inside` are called with the directory as their first argument; on another machine a program does
-it that is sent there each time, and leaves nothing. Any thread may ask.
+Functions of `soak.inside` are called with the directory as their first argument. On another machine a program does
+this; it is sent there each time, and leaves nothing. Thread-safe.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ class Outside:
 
     @property
     def parent(self) -> Outside:
-        """The directory that it is in."""
+        """Its parent directory."""
         return Outside(self.host, self.path.rpartition("/")[0])
 
     @property
     def here(self) -> Path:
-        """Its path on this machine. Raises InfrastructureError where it is on another."""
+        """Its path on this machine. Raises InfrastructureError if it is on another."""
         if not self.host.local:
             raise InfrastructureError(f"{self} is on another machine", "leave out the fault that fills it")
         return Path(self.path)
 
     def ask(self, function: Callable[..., T], *arguments: Any) -> T:
-        """What that function of `soak.inside` says of the directory. Raises LinkLost where its host is not reached."""
+        """The result of that function of `soak.inside`. Raises LinkLost if the directory's host is unreachable."""
         if self.host.local:
             return function(self.path, *arguments)
         asked = {
@@ -94,12 +94,12 @@ class Outside:
             raise InfrastructureError(f"{self.below(name)} cannot be written: {done.stderr.strip()}")
 
     def identity(self) -> list[int]:
-        """Which directory that is; zeros where there is none."""
+        """The identity of the directory; zeros if there is none."""
         return self.ask(elsewhere.identity)
 
 
 @functools.cache
 def sources() -> dict[str, str]:
-    """Module -> source, of all that may be called."""
+    """Module -> source, for all modules that may be called."""
     found: dict[str, Any] = {f"soak.inside.{path.stem}": path.read_text("utf-8") for path in _SOURCES.glob("*.py")}
     return {**found, "soak": "", "soak.inside": ""}

@@ -1,4 +1,4 @@
-"""What a soak run was asked to do, as its journal keeps it: enough to go on after a kill -9, and to do it again."""
+"""The request for a soak run, as kept in its journal: enough to resume after a kill -9, and to repeat the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from guests.words import shown
 
 
 class Job(BaseModel):
-    """One workload on one share. `instance` is its name in the journal: two of a kind differ in it."""
+    """One workload on one share. `instance` is its name in the journal: two jobs of the same workload differ in it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     instance: str
@@ -48,7 +48,7 @@ class Plan(BaseModel):
 
     @staticmethod
     def of(kept: dict[str, Any]) -> Plan:
-        """The plan as a journal keeps it. Raises UsageError where this version cannot read it."""
+        """The plan from a journal. Raises UsageError if this version cannot read it."""
         try:
             return Plan(**kept)
         except (ValidationError, TypeError) as e:
@@ -60,7 +60,7 @@ class Plan(BaseModel):
             ) from e
 
     def limit(self) -> str:
-        """Words for when it ends."""
+        """When it ends, in words."""
         parts = [duration(self.seconds)] if self.seconds is not None else []
         parts += [f"{self.iterations} iterations"] if self.iterations is not None else []
         return " or ".join(parts) or "until interrupted"
@@ -81,7 +81,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds_of(text: str, option: str = "--for") -> float:
-    """`90`, `45s`, `30m`, `24h`, `1h30m` or `2d` as seconds, more than none. Raises UsageError."""
+    """`90`, `45s`, `30m`, `24h`, `1h30m` or `2d` as seconds, more than 0. Raises UsageError."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text)
     if not parts or "".join(n + u for n, u in parts) != text:
         raise UsageError(f"{option} {shown(text)}: give a time such as 30m, 24h or 1h30m")

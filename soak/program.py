@@ -1,7 +1,7 @@
-"""A program of `soak.inside`, pushed into the guest through the agent, started there, and listened to.
+"""A program of `soak.inside`, pushed into the guest through the agent, started there and polled.
 
-Only the agent's calls are used, so that it works in whatever place has an agent. Its files are on the guest's own
-file system, never on the share under test.
+Only the agent's calls are used, so it works wherever there is an agent. Its files are on the guest's own file system,
+never on the share under test.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class InsideProgram:
         """It said that it has finished."""
 
     def place(self) -> None:
-        """Push it, into a directory of its own that is empty. Raises InfrastructureError when that fails."""
+        """Push it into its own empty directory. Raises InfrastructureError if that fails."""
         calls = self._link.calls
         calls.rmtree(self.directory)
         calls.run(["mkdir", "-p", f"{self.directory}/keep", f"{self.directory}/soak/inside"])
@@ -62,7 +62,7 @@ class InsideProgram:
                 if len(part) < 1 << 16:
                     break
         except CallError:
-            self._fd = -1  # the file is not there yet, or the agent was asked to close its descriptors
+            self._fd = -1  # the file does not exist yet, or the agent was requested to close its descriptors
         *lines, self._rest = (self._rest + data).split(b"\n")
         events: list[dict[str, Any]] = [json.loads(line) for line in lines]
         self.done = self.done or any(event["e"] == "done" for event in events)
@@ -83,12 +83,12 @@ class InsideProgram:
         self._link.calls.rename(path + ".new", path)
 
     def finish_soon(self) -> None:
-        """No iteration after the present one."""
+        """No iteration after the current one."""
         with contextlib.suppress(CallError):
             self._link.calls.create(f"{self.directory}/stop", b"")
 
     def hold(self) -> None:
-        """Have it wait before its next iteration; it says `held` then."""
+        """Make it wait before its next iteration; it then reports `held`."""
         with contextlib.suppress(CallError):
             self._link.calls.create(f"{self.directory}/hold", b"")
 
@@ -98,11 +98,11 @@ class InsideProgram:
             self._link.calls.unlink(f"{self.directory}/hold")
 
     def forget(self) -> None:
-        """The agent closed what it had open (before an unmount); open it again at the next poll."""
+        """The agent closed its descriptors (before an unmount); reopen the file at the next poll."""
         self._fd = -1
 
     def last_words(self) -> str:
-        """The end of what it wrote to standard error."""
+        """The end of its standard error."""
         try:
             return str(self._link.calls.read_text(f"{self.directory}/log"))[-4000:]
         except CallError:
@@ -114,7 +114,7 @@ class InsideProgram:
         return data
 
     def kill(self) -> None:
-        """End it, whatever state it is in; never raises."""
+        """End it in any state; never raises."""
         if self._pid:
             with contextlib.suppress(*_FAILURES):
                 self._link.calls_with(timeout=10.0).end_program(self._pid)

@@ -1,6 +1,6 @@
 """Target + workloads -> journal. Starts, polls, records, recovers; judges nothing.
 
-Everything happens in one thread: the agent's link and the machine want it so, and a poll costs milliseconds.
+Everything happens in one thread: the agent's link and the machine need that, and a poll costs milliseconds.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Runner:
         return self._deployment
 
     def run(self) -> None:
-        """Work until the plan is fulfilled. Interrupted, it leaves the journal whole and nothing running."""
+        """Work until the plan is fulfilled. When interrupted, it leaves the journal complete and nothing running."""
         spent, gap = active_seconds(self.journal), _gap(self.journal)
         first = self.journal.begin_session({"pid": os.getpid(), "host": platform.node()}) == 1
         if not first:
@@ -126,7 +126,7 @@ class Runner:
         directory = self.journal.run_dir / f"session-{self.journal.session}"
         directory.mkdir(exist_ok=True)
         self._only = kind_of(target).only_mount(asked)
-        with signals.deferred():  # what is half made cannot be stopped
+        with signals.deferred():  # a half-made deployment cannot be stopped
             self._deployment = kind_of(target).deployment(asked, directory.absolute(), self.view.line)
         self._deployment.start()
         self.journal.event(
@@ -139,11 +139,11 @@ class Runner:
         self._mark = self._deployment.mark()
 
     def _options(self) -> MountOptions:
-        """How shares are mounted: as asked, or in the one way in which the target has them."""
+        """How shares are mounted: as requested, or in the only way of the target."""
         return self._only if self._only is not None and not self.plan.mount else parse(self.plan.mount)
 
     def _roots(self, share: int, options: MountOptions) -> tuple[str, Outside]:
-        """Where that share is inside and outside, mounted."""
+        """Mount that share; returns its directories inside and outside."""
         if share == 0:
             line = self.deployment.mount(options)
             outside = Outside(*self.deployment.outside_at())
@@ -183,7 +183,7 @@ class Runner:
         )
 
     def _restart(self) -> None:
-        """A fresh guest; the iterations in progress begin again. Raises as the guest does when it does not come."""
+        """A fresh guest; the iterations in progress begin again. Raises as the guest does if it does not start."""
         with self.view.phase("restarting the target"):
             self.deployment.recover()
             self._mark = self.deployment.mark()
@@ -215,7 +215,7 @@ class Runner:
     # ------------------------------------------------------------ the loop
 
     def _loop(self, began: float) -> str:
-        """Until there is nothing more to do; why it ended."""
+        """Work until there is nothing more to do; returns why it ended."""
         limit = None if self.plan.seconds is None else began + self.plan.seconds
         asked = False
         while True:
@@ -229,13 +229,13 @@ class Runner:
             if self.failed() >= TOO_MANY:
                 return f"{self.failed()} iterations failed"
             try:
-                if over and not asked and not self._silent:  # a guest that is paused now is asked when it goes on
+                if over and not asked and not self._silent:  # a paused guest is polled when it continues
                     for job in self._jobs:
                         job.program.finish_soon()
                     asked = True
                 self._poll(now)
             except GUEST_GONE as e:
-                asked = False  # programs that start again have not been asked
+                asked = False  # restarted programs have not been requested to stop
                 self._recover(e)
             if all(job.done for job in self._jobs):
                 return "time is up" if over else "all iterations done"
@@ -251,7 +251,7 @@ class Runner:
         return min(SLOWEST, max(POLL, min((job.took for job in self._jobs), default=0.0) / 30))
 
     def failed(self) -> int:
-        """Iterations of the run that failed."""
+        """The number of failed iterations."""
         return self._failed + self.view.counts.get("fail", 0)
 
     def _poll(self, now: float) -> None:
@@ -318,7 +318,7 @@ class Runner:
 
 
 def active_seconds(journal: Journal) -> float:
-    """How long the run has worked so far: each session from its beginning to the last thing it recorded."""
+    """How long the run has worked so far: each session from its beginning to its last record."""
     return sum(max(0.0, last - begin) for begin, last in _spans(journal))
 
 
@@ -339,7 +339,7 @@ def _spans(journal: Journal) -> list[tuple[float, float]]:
 
 
 def check_resumable(journal: Journal) -> None:
-    """Raise UsageError when there is nothing to resume."""
+    """Raise UsageError if there is nothing to resume."""
     if finished := journal.events("finished"):
         raise UsageError(
             f"run {journal.run_dir.name} is finished ({finished[-1].data['why']}): "

@@ -1,7 +1,7 @@
 """What a person sees while a soak runs: a few lines that change on a terminal, plain lines elsewhere.
 
-While one call keeps the runner busy (a boot, a build outside, a guest that does not answer) a thread goes on showing
-what that is and for how long: on a terminal every second, elsewhere a line a minute.
+While one call keeps the runner busy (a boot, a build outside, a guest that does not answer) a thread shows what that is
+and for how long: on a terminal every second, elsewhere one line a minute.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Jobs = list[tuple[str, tuple[int, int] | None, float]]
 
 
 class View:
-    """Writes to standard error, so that standard output stays for what was asked for."""
+    """Writes to standard error: standard output is for results."""
 
     def __init__(self, stream: TextIO | None = None, terminal: bool | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -51,13 +51,13 @@ class View:
         """The present phase, which no `tick` reports, and its start."""
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         self._console.print(Text(text), soft_wrap=True)
         self._stream.flush()
 
     @contextlib.contextmanager
     def phase(self, what: str) -> Iterator[None]:
-        """Show that this is being done, until it is."""
+        """Show this activity until the block ends."""
         outer, self._phase, self._begun = (self._phase, self._begun), what, time.monotonic()
         over = threading.Event()
         reporter = threading.Thread(target=self._report, args=(over, what, self._begun), daemon=True)
@@ -79,7 +79,7 @@ class View:
 
     def _show(self) -> None:
         if self._live is None:
-            # a thread of rich's own draws it, even while the runner waits for a call to come back
+            # rich draws it in its own thread, even while the runner waits for a call to return
             self._live = Live(
                 console=self._console, refresh_per_second=1 / OFTEN, transient=True, get_renderable=self._picture
             )
@@ -112,7 +112,7 @@ class View:
             self.line(f"{time.strftime('%H:%M:%S')}  {instance} {number}  {outcome}  {duration(seconds)}{rate}")
 
     def tick(self, began: float, limit: float | None, jobs: Jobs) -> None:
-        """The present state; cheap, called twice a second."""
+        """Update the state; cheap, called twice a second."""
         now = time.monotonic()
         if now < self._next:
             return

@@ -1,4 +1,4 @@
-"""All that is watched in one session: monitors of the target's processes, the guest, their host, and the logs."""
+"""Everything that is monitored in one session: the target's processes, the guest, their host, and the logs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from soak.outside import Outside
 class Watching:
     """The monitors of one start of the target; after a restart there is a new one.
 
-    Where the kernel inside is this host's (`guest_mb` is 0), its memory is not judged.
+    If the kernel inside is this host's (`guest_mb` is 0), its memory is not judged.
     """
 
     def __init__(self, deployment: Deployment, inside_roots: list[str], outside: Outside, seconds: float) -> None:
@@ -36,7 +36,7 @@ class Watching:
         self._logs = {name: LogWatch(path) for name, path in deployment.logs().items() if name != "console"}
 
     def sample(self) -> dict[str, float]:
-        """The numbers of all monitors; one whose source is gone gives none."""
+        """The numbers of all monitors; a monitor whose source is gone gives none."""
         values: dict[str, float] = {}
         for monitor in self._monitors:
             with contextlib.suppress(OSError):
@@ -44,7 +44,7 @@ class Watching:
         return values
 
     def log_lines(self) -> list[tuple[str, str]]:
-        """(log, line) of what the target wrote on this host since the last look."""
+        """(log, line) of the target's new log lines on this host."""
         return [(name, line) for name, watch in self._logs.items() for line in watch.lines()]
 
     def kill(self) -> None:

@@ -1,7 +1,7 @@
 """How each request is served, one module per message family.
 
-The rule of this package: a handler turns one decoded request into one reply with the store's help.  It
-catches nothing that it cannot do better about; errors become Rlerror in :mod:`reference_server.session`.
+The rule of this package: a handler turns one decoded request into one reply with the store's help. It catches only
+exceptions that it can handle better; errors become Rlerror in :mod:`reference_server.session`.
 """
 
 from __future__ import annotations

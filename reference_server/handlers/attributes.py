@@ -27,14 +27,14 @@ def statfs(call: Call, request: Tstatfs) -> Reply:
 
 @handles(Tgetattr)
 def getattr(call: Call, request: Tgetattr) -> Reply:
-    """All that stat(2) knows, whatever was asked; birth time, generation and data version are not given."""
+    """All fields of stat(2), whatever was requested, without birth time, generation and data version."""
     attributes = call.fid(request.fid, _SEEN).node.getattr()
     return Rgetattr(request.tag, c.GETATTR_BASIC, *attributes, 0, 0, 0, 0)
 
 
 @handles(Tsetattr, Place.CROWDED)
 def setattr(call: Call, request: Tsetattr) -> Reply:
-    """What ``valid`` names.  Bits of ``mode`` beyond 07777 are the file type and change nothing."""
+    """Set the fields in ``valid``. Bits of ``mode`` beyond 07777 are the file type and change nothing."""
     fid = call.fid(request.fid, _CHANGED)
     changes = _changes(request)
     if request.valid:
@@ -59,8 +59,8 @@ def _changes(request: Tsetattr) -> Changes:
         mtime=_time(valid, c.SETATTR_MTIME, c.SETATTR_MTIME_SET, request.mtime_sec, request.mtime_nsec),
         touch=bool(valid & c.SETATTR_CTIME),
     )
-    # The change time cannot be chosen; every change moves it.  It takes an act of its own only when it is all
-    # that was asked for (QEMU v9fs_setattr calls chown(-1, -1) then).
+    # The change time cannot be chosen; every change moves it. It needs a call of its own only if nothing else was
+    # requested (QEMU v9fs_setattr then calls chown(-1, -1)).
     return changes._replace(touch=changes.touch and not any(part is not None for part in changes[:-1]))
 
 
@@ -71,5 +71,5 @@ def _time(valid: int, bit: int, given: int, seconds: int, nanoseconds: int) -> t
         return NOW
     if nanoseconds >= _NANOSECONDS:
         raise Refused(c.EINVAL)
-    # time64_t travels as u64: what is before 1970 comes as two's complement.
+    # time64_t is sent as u64: times before 1970 are two's complement.
     return (seconds - 2 * _SIGN if seconds >= _SIGN else seconds), nanoseconds

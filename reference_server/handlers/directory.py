@@ -15,9 +15,7 @@ _PARENT = LEGAL[Tmkdir, "dfid"]
 
 @handles(Treaddir)
 def readdir(call: Call, request: Treaddir) -> Reply:
-    """Whole entries, ``.`` and ``..`` among them; EINVAL when not even one fits into ``count``, as
-    getdents(2).
-    """
+    """Whole entries, including ``.`` and ``..``; EINVAL if not even one fits into ``count``, like getdents(2)."""
     fid = call.fid(request.fid, _LISTED)
     assert fid.directory is not None
     count = min(request.count, call.session.msize - RREAD_HDRSZ)
@@ -26,7 +24,7 @@ def readdir(call: Call, request: Treaddir) -> Reply:
 
 @handles(Tmkdir, Place.CROWDED)
 def mkdir(call: Call, request: Tmkdir) -> Reply:
-    """mkdir(2); the client applied its umask."""
+    """mkdir(2); the client has applied its umask."""
     directory = call.fid(request.dfid, _PARENT)
     name = names.created(request.name)
     return Rmkdir(request.tag, directory.node.mkdir(name, request.mode & 0o7777, request.gid, directory.caller))

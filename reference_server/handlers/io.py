@@ -19,9 +19,7 @@ _OFF_MAX = (1 << 63) - 1
 
 @handles(Tread)
 def read(call: Call, request: Tread) -> Reply:
-    """Read into the outlet's memory; a count that no reply could carry is cut to what one can (QEMU cuts as
-    well).
-    """
+    """Read into the outlet's memory; a count that no reply could carry is reduced to what one can (as in QEMU)."""
     fid = call.fid(request.fid, _READ)
     count = min(request.count, call.session.msize - RREAD_HDRSZ)
     if fid.state == XATTR_READ:
@@ -39,7 +37,7 @@ def read(call: Call, request: Tread) -> Reply:
 
 @handles(Twrite)
 def write(call: Call, request: Twrite) -> Reply:
-    """Write to a file, or gather the value of an extended attribute."""
+    """Write to a file, or collect the value of an extended attribute."""
     fid = call.fid(request.fid, _WRITTEN)
     if fid.state == XATTR_WRITE:
         return Rwrite(request.tag, _gather(fid, request))
@@ -53,9 +51,7 @@ def write(call: Call, request: Twrite) -> Reply:
 
 
 def _gather(fid: Fid, request: Twrite) -> int:
-    """Take a piece of an attribute's value.  ENOSPC past the announced size (QEMU), EINVAL when it leaves a
-    gap.
-    """
+    """Collect a piece of an attribute's value. ENOSPC past the announced size (QEMU), EINVAL if it leaves a gap."""
     xattr = fid.xattr
     assert xattr is not None
     end = request.offset + len(request.data)

@@ -20,7 +20,7 @@ _PATH_MAX = 4096
 
 @handles(Tsymlink, Place.CROWDED)
 def symlink(call: Call, request: Tsymlink) -> Reply:
-    """symlink(2); the target is stored as it comes, never followed here.  ENOENT when empty, as Linux."""
+    """symlink(2); the target is stored unchanged, never followed here. ENOENT if empty, as in Linux."""
     directory = call.fid(request.fid, _PARENT)
     name = names.created(request.name)
     target = request.symtgt
@@ -35,9 +35,7 @@ def symlink(call: Call, request: Tsymlink) -> Reply:
 
 @handles(Treadlink)
 def readlink(call: Call, request: Treadlink) -> Reply:
-    """The target as stored; EINVAL for anything but a symbolic link, EMSGSIZE when it does not fit into
-    msize.
-    """
+    """The target as stored; EINVAL for anything but a symbolic link, EMSGSIZE if it does not fit into msize."""
     node = call.fid(request.fid, _READ).node
     if node.type != S_IFLNK:
         raise Refused(EINVAL)
@@ -49,7 +47,7 @@ def readlink(call: Call, request: Treadlink) -> Reply:
 
 @handles(Tlink, Place.CROWDED)
 def link(call: Call, request: Tlink) -> Reply:
-    """link(2) of whatever ``fid`` stands for; of a symbolic link itself, not of what it points to."""
+    """link(2) of whatever ``fid`` stands for; of a symbolic link itself, not of its target."""
     directory = call.fid(request.dfid, _LINK_PARENT)
     file = call.fid(request.fid, _LINKED)
     directory.node.link(names.created(request.name), file.node, directory.caller)

@@ -1,7 +1,7 @@
 """Tlock, Tgetlock.
 
-A lock belongs to a process, as fcntl(2) has it. Linux sends flock(2) in the same message, whose locks belong to the
-open file, which children inherit: a child that unlocks does so under its own number. What a Linux client sends for each
+A lock belongs to a process, as in fcntl(2). Linux sends flock(2) in the same message, whose locks belong to the open
+file, which children inherit: a child that unlocks uses its own number. A Linux client sends for each
 
     fcntl(F_SETLK, F_UNLCK)       the bytes, without LOCK_FLAGS_BLOCK
     close(2), and a process ends  the whole file, without LOCK_FLAGS_BLOCK, for every descriptor that is closed while
@@ -32,11 +32,11 @@ _RETRY = 0.02
 
 @handles(Tlock)
 def lock(call: Call, request: Tlock) -> Reply:
-    """Take or release a record lock; LOCK_BLOCKED when somebody else holds it.
+    """Take or release a record lock; LOCK_BLOCKED if another owner holds it.
 
-    With LOCK_FLAGS_BLOCK the lock is waited for first, for as long as :attr:`Limits.lock_wait`; a Tflush ends
-    the wait.  The owner is the process as the client names it, not the fid: POSIX locks of one process never
-    conflict, whichever descriptor they were taken through (diod#102).
+    With LOCK_FLAGS_BLOCK it first waits for the lock, at most :attr:`Limits.lock_wait`; a Tflush ends the wait. The
+    owner is the process that the client names, not the fid: POSIX locks of one process never conflict, whatever
+    descriptor they were taken through (diod#102).
     """
     file = call.fid(request.fid, _LOCKED).file
     assert file is not None
@@ -56,11 +56,11 @@ def lock(call: Call, request: Tlock) -> Reply:
 
 @handles(Tgetlock)
 def getlock(call: Call, request: Tgetlock) -> Reply:
-    """The lock that stands in the way; the question itself with LOCK_TYPE_UNLCK when none does, as fcntl(2).
+    """The conflicting lock; if there is none, the request itself with LOCK_TYPE_UNLCK, as in fcntl(2).
 
     Linux asks about LOCK_TYPE_UNLCK whatever the program asked, once its own locks show no conflict (6.12,
-    v9fs_file_getlock): EINVAL would break F_GETLK there, and to name a read lock would tell a reader that it stands
-    in its way.  So it is taken for LOCK_TYPE_RDLCK, and a lock is named that refuses every other one.
+    v9fs_file_getlock): EINVAL would break F_GETLK there, and reporting a read lock would show a reader a conflict that
+    does not exist. So it is treated as LOCK_TYPE_RDLCK, and only a lock that excludes all others is reported.
     """
     file = call.fid(request.fid, _ASKED).file
     assert file is not None

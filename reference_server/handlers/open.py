@@ -16,10 +16,9 @@ from reference_server.storage import OpenDirectory, OpenFile
 _OPENED = LEGAL[Tlopen, "fid"]
 _PARENT = LEGAL[Tlcreate, "fid"]
 
-# Flags that mean something to a server, with the host's number for them.  The rest is dropped: O_CREAT,
-# O_EXCL, O_NOCTTY, O_CLOEXEC, O_FASYNC, O_NOFOLLOW and O_LARGEFILE were dealt with by the client's kernel or
-# are implied; O_DIRECT speaks of the client's cache and of its buffers' alignment, not of ours (QEMU drops
-# it, too).
+# Flags that mean something to a server, with the host's number for them. The rest is dropped: O_CREAT, O_EXCL,
+# O_NOCTTY, O_CLOEXEC, O_FASYNC, O_NOFOLLOW and O_LARGEFILE were dealt with by the client's kernel or are implied;
+# O_DIRECT concerns the client's cache and the alignment of its buffers, not ours (QEMU drops it, too).
 _KEPT = (
     (c.O_TRUNC, os.O_TRUNC),
     (c.O_APPEND, os.O_APPEND),
@@ -35,8 +34,8 @@ _PAGE = 4096
 def lopen(call: Call, request: Tlopen) -> Reply:
     """Open a regular file or a directory.
 
-    Others are refused and never opened on the host: ELOOP for symbolic links, ENXIO for devices, fifos and
-    sockets, which a client has to serve itself.
+    Others are refused and never opened on the host: ELOOP for symbolic links, ENXIO for devices, fifos and sockets,
+    which the client must handle itself.
     """
     fid = call.fid(request.fid, _OPENED)
     flags = request.flags
@@ -69,16 +68,14 @@ def _opened(call: Call, fid: Fid, file: OpenFile | None, directory: OpenDirector
 
 @handles(Tlcreate)
 def lcreate(call: Call, request: Tlcreate) -> Reply:
-    """Create a regular file, or open the one that is there unless O_EXCL is asked; the fid then stands for
-    it.
-    """
+    """Create a regular file, or open an existing one unless O_EXCL is given; the fid then stands for it."""
     fid = call.fid(request.fid, _PARENT)
     name = names.created(request.name)
     flags = request.flags
     call.session.fids.check_may_open()
     host_flags = _access(flags, fid) | _kept(flags) | (os.O_EXCL if flags & c.O_EXCL else 0)
     node, qid, file = fid.node.create(name, host_flags, request.mode & 0o7777, request.gid, fid.caller)
-    # Another fid of the same number: requests that still run on the old one keep it as it was.
+    # A new fid with the same number: requests that still use the old one keep it unchanged.
     made = Fid(fid.number, node, fid.caller, fid.readonly)
     made.file, made.state = file, FILE
     try:
@@ -91,9 +88,7 @@ def lcreate(call: Call, request: Tlcreate) -> Reply:
 
 
 def iounit(msize: int) -> int:
-    """Most data for one Tread or Twrite: whole pages where msize allows, so that a client's requests stay
-    aligned.
-    """
+    """The most data for one Tread or Twrite: whole pages if msize allows, so a client's requests stay aligned."""
     room = msize - c.IOHDRSZ
     return room - room % _PAGE or room
 

@@ -16,7 +16,7 @@ _NEW = LEGAL[Trenameat, "newdirfid"]
 
 @handles(Trename, Place.CROWDED)
 def rename(call: Call, request: Trename) -> Reply:
-    """Move what ``fid`` stands for, wherever its name is by now; EBUSY for the root of the export."""
+    """Move the file of ``fid``, wherever its name is now; EBUSY for the root of the export."""
     fid = call.fid(request.fid, _MOVED)
     target = call.fid(request.dfid, _TARGET)
     new_name = names.renamed(request.name)

@@ -17,10 +17,10 @@ UNKNOWN = b"unknown"
 
 @handles(Tversion, touches=False)
 def version(call: Call, request: Tversion) -> Reply:
-    """Start the session over: everything before it is released first, running requests included.
+    """Start the session over: everything before it is released first, including running requests.
 
-    The only dialect served is 9P2000.L; a longer name that begins with it and a period is met by it, any
-    other is answered ``unknown``, 9P2000 and 9P2000.u included.  version(5)
+    The only dialect served is 9P2000.L; a longer name that begins with it and a period is answered with it, any other
+    with ``unknown``, including 9P2000 and 9P2000.u. version(5)
     """
     session = call.session
     outlet = call.outlet.later()
@@ -68,5 +68,5 @@ def attach(call: Call, request: Tattach) -> Reply:
 
 @handles(Tflush, touches=False)
 def flush(call: Call, request: Tflush) -> Reply:
-    """Cancel or outlast the request ``oldtag``; see :meth:`Session.flush`."""
+    """Cancel the request ``oldtag``, or wait for its end; see :meth:`Session.flush`."""
     return call.session.flush(request.tag, request.oldtag, call.outlet)

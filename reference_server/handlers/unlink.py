@@ -17,7 +17,7 @@ _CLUNKED = LEGAL[Tclunk, "fid"]
 
 @handles(Tunlinkat, Place.CROWDED)
 def unlinkat(call: Call, request: Tunlinkat) -> Reply:
-    """unlink(2), or rmdir(2) with AT_REMOVEDIR; fids that stand for the file stay good."""
+    """unlink(2), or rmdir(2) with AT_REMOVEDIR; fids of the file stay valid."""
     directory = call.fid(request.dirfd, _PARENT)
     name = names.removed(request.name)
     if request.flags & ~AT_REMOVEDIR:
@@ -31,7 +31,7 @@ def unlinkat(call: Call, request: Tunlinkat) -> Reply:
 
 @handles(Tremove)
 def remove(call: Call, request: Tremove) -> Reply:
-    """Remove what the fid stands for and clunk it; the clunk happens even when the removal fails.  remove(5)"""
+    """Remove what the fid stands for and clunk it; the clunk happens even if the removal fails. remove(5)"""
     call.fid(request.fid, _CLUNKED)
     fid = call.session.fids.remove(request.fid)
     try:

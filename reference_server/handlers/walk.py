@@ -16,8 +16,8 @@ _CLUNKED = LEGAL[Tclunk, "fid"]
 
 @handles(Twalk)
 def walk(call: Call, request: Twalk) -> Reply:
-    """Step through the names; all there: ``newfid`` is the last; none there: an error; some there: their
-    qids.
+    """Walk the names. If all exist, ``newfid`` is the last one; if none does, an error; otherwise the qids of those
+    that exist.
 
     walk(5).  ``newfid`` may be ``fid``, unless that is open.
     """
@@ -58,7 +58,7 @@ def walk(call: Call, request: Twalk) -> Reply:
 
 @handles(Tclunk)
 def clunk(call: Call, request: Tclunk) -> Reply:
-    """Forget the fid, whatever else comes of it.  Clunking a Txattrcreate fid is what sets the attribute."""
+    """Forget the fid, whatever else happens. Clunking a Txattrcreate fid sets the attribute."""
     call.fid(request.fid, _CLUNKED)
     fid = call.session.fids.remove(request.fid)
     try:

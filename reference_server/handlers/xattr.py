@@ -1,4 +1,4 @@
-"""Txattrwalk, Txattrcreate.  The value travels by Tread and Twrite, and is set by Tclunk."""
+"""Txattrwalk, Txattrcreate. Tread and Twrite carry the value, and Tclunk sets it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _CREATED = LEGAL[Txattrcreate, "fid"]
 def xattrwalk(call: Call, request: Txattrwalk) -> Reply:
     """Keep a copy of the value, or of the list of names, for ``newfid`` to read.
 
-    A copy, so that size and content belong together however the attribute changes (CVE-2017-15038).  ENOSPC
-    when copies already take as much memory as a session may use.
+    A copy, so that size and content match even if the attribute changes (CVE-2017-15038). ENOSPC if copies already take
+    as much memory as a session may use.
     """
     fids = call.session.fids
     fid = call.fid(request.fid, _WALKED)
@@ -49,10 +49,9 @@ def xattrwalk(call: Call, request: Txattrwalk) -> Reply:
 
 @handles(Txattrcreate, touches=False)
 def xattrcreate(call: Call, request: Txattrcreate) -> Reply:
-    """Turn ``fid`` into one that gathers the value.
+    """Turn ``fid`` into one that collects the value.
 
-    E2BIG beyond Linux's XATTR_SIZE_MAX, ENOSPC when the memory for values is used up, EINVAL for unknown
-    flags.
+    E2BIG beyond Linux's XATTR_SIZE_MAX, ENOSPC if the memory for values is exhausted, EINVAL for unknown flags.
     """
     fid = call.fid(request.fid, _CREATED)
     name = _name(request.name)
@@ -66,9 +65,7 @@ def xattrcreate(call: Call, request: Txattrcreate) -> Reply:
 
 
 def _name(name: bytes) -> bytes:
-    """``name`` if it can be one.  Raises Refused as Linux does: ERANGE when empty or too long, EINVAL for a
-    NUL.
-    """
+    """``name`` if it is valid. Raises Refused like Linux: ERANGE when empty or too long, EINVAL for a NUL."""
     if not name or len(name) > XATTR_NAME_MAX:
         raise Refused(ERANGE)
     if b"\0" in name:

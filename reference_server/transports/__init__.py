@@ -1,1 +1,1 @@
-"""How frames reach a session: the only I/O of the server beside its stores."""
+"""How frames reach a session: the server's only I/O besides its stores."""

@@ -1,7 +1,7 @@
 """Which peers may connect.
 
-The rule of this module: a peer that is turned away costs one line in the log now and then, never a traceback, and
-takes no room from those that are served.
+The rule of this module: a rejected peer costs at most an occasional line in the log, never a traceback, and takes no
+resources from those that are served.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Sparing:
         self._unsaid = 0
 
     def warn(self, text: str) -> None:
-        """Log ``text``, now or as one more the next time."""
+        """Log ``text`` now, or count it for the next message."""
         with self._lock:
             now = self._clock()
             if now - self._said < self._seconds:
@@ -53,7 +53,7 @@ class Sparing:
 
 
 class Door:
-    """Admits peers while there is room, and no peer with more connections than it leaves to the others."""
+    """Admits peers while there is room, and no peer with more connections than it leaves for the others."""
 
     def __init__(self, connections: Pot, descriptors: Descriptors | None = None) -> None:
         """``connections``: at most so many.  ``descriptors``: those of the process, where something else needs them."""
@@ -63,9 +63,9 @@ class Door:
         """By origin; only of those that have a connection."""
 
     def enter(self, sock: socket.socket) -> tuple[socket.socket, object]:
-        """``sock``, perhaps under another number, and what to give to ``leave``.
+        """``sock``, perhaps under another number, and the argument for ``leave``.
 
-        Raises OSError, having closed it, when its peer is to be turned away.
+        Raises OSError, after closing it, if its peer is rejected.
         """
         origin = _origin(sock)
         with self._connections.lock:
@@ -98,7 +98,7 @@ class Door:
 
 
 def _origin(sock: socket.socket) -> object:
-    """Whose peer it is: a process of this host at a unix socket, else a host."""
+    """The peer's origin: a process of this host for a unix socket, else a host."""
     try:
         if sock.family == socket.AF_UNIX:
             pid, _uid, _gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))

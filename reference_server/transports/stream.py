@@ -1,8 +1,7 @@
-"""A session over a byte stream, as TCP and unix sockets are.
+"""A session over a byte stream, such as TCP and unix sockets.
 
-The rule of this module: whole frames for the session, whole frames for the peer, whatever the stream does to
-their edges.  One thread reads and serves; replies to requests that came in together leave together, which is
-most of what makes small requests cheap.
+The rule of this module: whole frames for the session and for the peer, however the stream splits them. One thread reads
+and serves; replies to requests that arrived together leave together, which makes small requests cheap.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ begins at the start of a page, so half a page away is safe."""
 
 
 class Connection:
-    """Serves one peer until it goes."""
+    """Serves one peer until it disconnects."""
 
     def __init__(self, sock: socket.socket, session: Session) -> None:
         self._sock = sock
@@ -55,7 +54,7 @@ class Connection:
         self._room = threading.Condition()
 
     def serve(self) -> None:
-        """Read and serve until the peer goes or sends what is not a frame; then release everything."""
+        """Read and serve until the peer disconnects or sends an invalid frame; then release everything."""
         try:
             self._read()
         except (ConnectionError, TimeoutError):
@@ -77,7 +76,7 @@ class Connection:
             while end - start >= HDRSZ:
                 size = int.from_bytes(memory[start : start + 4], "little")
                 if size < HDRSZ:
-                    return  # nothing says where the next frame begins
+                    return  # the start of the next frame is unknown
                 if size > session.msize:
                     break
                 if size > end - start:
@@ -116,7 +115,7 @@ class Connection:
             end += count
 
     def _skip(self, count: int) -> None:
-        """Read past the rest of a frame that is too long, without keeping it."""
+        """Discard the rest of a frame that is too long."""
         waste = bytearray(min(count, _CHUNK)) if count > 0 else bytearray()
         while count > 0:
             got = self._sock.recv_into(waste, min(count, len(waste)))
@@ -127,7 +126,7 @@ class Connection:
     # --- workers -----------------------------------------------------------------------------------
 
     def _hand_over(self, work: Work, frame: memoryview) -> None:
-        """Let a worker run ``work``, which keeps referring to ``frame``: so give it a copy that stays."""
+        """Let a worker run ``work``, with its own copy of ``frame``, to which it refers."""
         size = len(frame)
         with self._room:
             while self._queued and self._queued + size > self._session.limits.queued_bytes:
@@ -148,7 +147,7 @@ class Connection:
     # --- sending -----------------------------------------------------------------------------------
 
     def send(self, buffers: list[Buffer], size: int) -> None:
-        """Send whole frames, ``size`` bytes in all.  Any thread may.  A peer that is gone gets nothing."""
+        """Send whole frames, ``size`` bytes in all. Thread-safe. Ignores a peer that is gone."""
         with self._sending:
             if self._broken:
                 return
@@ -158,7 +157,7 @@ class Connection:
                 else:
                     self._send_gathered(buffers)
             except OSError:
-                # The reading side learns of it by itself.
+                # The reading side notices it itself.
                 self._broken = True
 
     def _send_gathered(self, buffers: list[Buffer]) -> None:
@@ -176,7 +175,7 @@ class Connection:
         return self._session.limits.msize_max + _CHUNK
 
     def end(self) -> None:
-        """Make ``serve`` return soon.  Any thread may."""
+        """Make ``serve`` return soon. Thread-safe."""
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -184,7 +183,7 @@ class Connection:
 
 
 class _BatchOutlet:
-    """Gathers the replies of the reading thread until it has nothing more to serve."""
+    """Collects the replies of the reading thread until it has nothing more to serve."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -221,12 +220,12 @@ class _BatchOutlet:
             self.flush()
 
     def later(self) -> _LateOutlet:
-        # What was answered before must not be overtaken by what is answered from elsewhere.
+        # Replies from other threads must not overtake earlier ones.
         self.flush()
         return _LateOutlet(self._connection)
 
     def flush(self) -> None:
-        """Send what was gathered."""
+        """Send the collected replies."""
         if self._pending:
             self._connection.send(self._pending, self._size)
             self._pending = []
@@ -235,7 +234,7 @@ class _BatchOutlet:
 
 
 class _LateOutlet:
-    """Sends one reply from any thread, out of memory of its own."""
+    """Sends one reply from any thread, from its own memory."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -257,7 +256,7 @@ class _LateOutlet:
 
 
 class Listener:
-    """Accepts peers on one bound socket and serves each on a thread of its own."""
+    """Accepts peers on one bound socket and serves each on its own thread."""
 
     def __init__(
         self, sock: socket.socket, name: str, make_session: Callable[[], Session], door: Door | None = None
@@ -297,12 +296,12 @@ class Listener:
                 OSError,
                 MemoryError,
                 RuntimeError,
-            ) as error:  # no room, no memory, no thread: this peer is turned away
+            ) as error:  # no room, no memory, no thread: reject this peer
                 sock.close()
                 self._refused.warn(f"{self.name}: a peer was turned away: {error}")
 
     def _begin(self, sock: socket.socket) -> bool:
-        """Serve a new peer; false when that has ended for all."""
+        """Serve a new peer; false if the listener has been closed."""
         sock, origin = self._door.enter(sock)
         try:
             session = self._make_session()
@@ -361,8 +360,8 @@ def _tune(sock: socket.socket, msize: int) -> None:
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return
-    # Room for the largest reply, so that one send does not have to wait for the peer several times over.  TCP
-    # finds its own size.  Beyond net.core.wmem_max only root may go.
+    # Room for the largest reply, so that one send need not wait for the peer several times. TCP sizes its buffer
+    # itself. Only root may exceed net.core.wmem_max.
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * msize)
     except PermissionError:

@@ -17,7 +17,7 @@ class NotLoopback(ValueError):
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """``HOST:PORT``, ``[V6]:PORT``, ``HOST`` or ``:PORT``; loopback and 9P's port where left out.
+    """``HOST:PORT``, ``[V6]:PORT``, ``HOST`` or ``:PORT``; by default loopback and 9P's port.
 
     Raises ValueError for a port that does not exist.
     """

@@ -1,6 +1,6 @@
 """Listening on a unix socket.
 
-The rule of this module: the socket is its owner's alone (mode 0600), and a path in use is never taken over.
+The rule of this module: only the owner may use the socket (mode 0600), and a path in use is never taken over.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """A device at a unix socket, for a vhost-user front end: QEMU, User-Mode Linux, or a test.
 
 The rule of this module: it turns messages into calls of the :class:`Device`, and descriptors into memory and
-notifications.  A message that breaks the protocol ends its connection with one line; the device waits for the next.
+notifications. A message that breaks the protocol ends its connection with one log line; the device waits for the next
+front end.
 
-One thread serves one socket: its messages, its queues' kicks.  While a front end is there, others are turned away.
+One thread serves one socket: its messages and its queues' kicks. While a front end is connected, others are rejected.
 
 Source: QEMU's docs/interop/vhost-user.rst; what Linux's virtio_uml.c and QEMU's hw/virtio/vhost-user.c send.
 """
@@ -68,7 +69,7 @@ class _Line:
 
 
 class _Gone(Exception):
-    """The connection ends.  The text says why; empty when the front end closed it in good order."""
+    """The connection ends. The text says why; empty if the front end closed it normally."""
 
 
 class _FrontEnd:
@@ -99,21 +100,20 @@ class _FrontEnd:
     # --- the loop's part ------------------------------------------------------------------------------
 
     def timeout(self) -> float | None:
-        """Seconds after which ``tick`` wants to be called, whatever happens."""
+        """Seconds after which ``tick`` must be called in any case."""
         if self._again:
             return 0
         return _POLL if any(line.polled and line.started for line in self._lines) else None
 
     def tick(self) -> None:
-        """Serve the queues that are known to have more, and those that cannot tell."""
+        """Serve the queues that have more requests, and those that cannot notify."""
         again, self._again = self._again, set()
         for queue, line in zip(self._device.queues, self._lines, strict=True):
             if queue.index in again or (line.polled and line.started):
                 self._run(queue)
 
     def leaves(self) -> bool:
-        """Whether it has closed its end, though messages before that are still unread: the next connection succeeds
-        it."""
+        """Whether it has closed its end, even if earlier messages are still unread: the next connection replaces it."""
         poll = select.poll()
         poll.register(self._sock, select.POLLRDHUP)
         return bool(poll.poll(0))
@@ -159,10 +159,10 @@ class _FrontEnd:
                 self._selector.unregister(line.kick)
             line.kick = _closed(line.kick)
 
-    # --- telling ----------------------------------------------------------------------------------------
+    # --- notifying ----------------------------------------------------------------------------------------
 
     def _signal(self, queue: Queue) -> None:
-        """Used buffer notification.  Any thread may."""
+        """Used buffer notification. Thread-safe."""
         line = self._lines[queue.index]
         with self._lock:
             if line.call >= 0:
@@ -193,7 +193,7 @@ class _FrontEnd:
     # --- messages ---------------------------------------------------------------------------------------
 
     def _message(self) -> None:
-        """Take in what there is of one message, and perform it when it is whole.  Raises _Gone."""
+        """Read the available part of one message, and perform it when it is complete. Raises _Gone."""
         head = vu.HEADER.size
         want = head
         if len(self._part) >= head:
@@ -224,7 +224,7 @@ class _FrontEnd:
             self._answer(found, body, descriptors)
         finally:
             for descriptor in descriptors:
-                os.close(descriptor)  # what nobody took
+                os.close(descriptor)  # unused descriptors
 
     def _answer(self, head: vu.Header, body: bytes, descriptors: list[int]) -> None:
         # Linux's virtio_uml asks for a reply to the very message that negotiates replies.
@@ -254,7 +254,7 @@ class _FrontEnd:
                 raise _Gone(f"the reply to message {head.request} is not taken: {error.strerror}") from None
 
     def _perform(self, request: Request, body: bytes, descriptors: list[int]) -> bytes | None:
-        """Do it; the body of its own reply, where it has one.  Takes what it keeps out of ``descriptors``.
+        """Perform it; returns the body of its reply, if it has one. Removes from ``descriptors`` those that it keeps.
 
         Raises Malformed, Broken.
         """
@@ -362,8 +362,8 @@ class _FrontEnd:
         elif any(queue.ring for queue in device.queues):
             self._reset()
         else:
-            # Queues that were stopped one by one may go on where they were: so does QEMU after a pause, and the
-            # session with it.  A queue that starts over gets a session of its own (SET_VRING_BASE).
+            # Queues that were stopped one by one may resume: so does QEMU after a pause, and the session with them. A
+            # queue that starts over gets its own session (SET_VRING_BASE).
             device.status = 0
             device.broken = False
 
@@ -393,7 +393,7 @@ class _FrontEnd:
         return queue
 
     def _with_descriptor(self, body: bytes, descriptors: list[int]) -> tuple[Queue, int]:
-        """The queue of a u64 with a descriptor, and that, or -1 where the message says that there is none."""
+        """The queue of a u64 with a descriptor, and the descriptor, or -1 if the message has none."""
         number = vu.NUMBER.unpack(body).value
         queue = self._queue(number & vu.VRING_INDEX_MASK)
         if number & vu.VRING_NO_FD:
@@ -424,7 +424,7 @@ class _FrontEnd:
         self._begin(queue)
 
     def _begin(self, queue: Queue) -> None:
-        """Run ``queue`` if it may, and look at once: its driver may have kicked before anybody listened."""
+        """Run ``queue`` if possible, and poll it at once: its driver may have kicked before anybody listened."""
         if self._lines[queue.index].started and queue.enabled:
             self._device.start(queue)
             self._run(queue)
@@ -444,7 +444,7 @@ class DeviceListener:
     """A device at a bound socket; one front end at a time."""
 
     def __init__(self, sock: socket.socket, device: Device, *, in_band: bool = True) -> None:
-        """`in_band`: offer notifications in messages, which some front ends prefer where they are offered."""
+        """`in_band`: offer notifications in messages, which some front ends prefer if offered."""
         self._sock, self._device, self._in_band = sock, device, in_band
         self.name = device.name
         """How a user would write the address."""

@@ -1,9 +1,9 @@
 """The virtio 9P device: requests from its queues to a session, replies back into guest memory.
 
 The rule of this module: whatever a driver does ends in a reply or in NEEDS_RESET with a log line that names the rule,
-never in an exception; and nothing is written to guest memory once the queue that it was offered on has stopped.
+never in an exception; and nothing is written to guest memory once its queue has stopped.
 
-One thread runs the queues and changes the device; the session's workers answer from threads of their own, under the
+One thread runs the queues and changes the device; the session's workers answer from their own threads, under the
 device's lock.
 """
 
@@ -53,7 +53,7 @@ _RLERROR = struct.Struct("<IBHI")
 
 
 class Queue:
-    """One virtqueue, as far as the transport configured it."""
+    """One virtqueue, as configured by the transport."""
 
     def __init__(self, index: int, signal: Callable[[Queue], None]) -> None:
         self.index = index
@@ -81,7 +81,7 @@ class _Answer:
         """Whether a worker has it."""
 
     def payload(self, count: int) -> Sequence[memoryview]:
-        """Guest memory behind where the header will be."""
+        """Guest memory after the place of the header."""
         found: list[memoryview] = []
         skip = RREAD_HDRSZ
         for view in self.chain.writable:
@@ -101,7 +101,7 @@ class _Answer:
         self.device.answer(self, buffers[0] if len(buffers) == 1 else b"".join(buffers), 0)
 
     def send_placed(self, head: bytes, count: int) -> None:
-        """Put the header before what is there already."""
+        """Put the header before the data."""
         self.device.answer(self, head, count)
 
     def later(self) -> Outlet:
@@ -114,7 +114,7 @@ class Device:
     """One device with its tag."""
 
     def __init__(self, name: str, tag: bytes, make_session: Callable[[], Session], busy_poll: float = 0.0) -> None:
-        """``busy_poll``: seconds (:class:`Patience`). Raises ValueError for a tag that cannot be one."""
+        """``busy_poll``: seconds (:class:`Patience`). Raises ValueError for an invalid tag."""
         self.name = name
         self.config = config_space(tag)
         self.features = 0
@@ -137,7 +137,9 @@ class Device:
     # --- what the driver, or the transport for it, does ---------------------------------------------
 
     def accept(self, features: int) -> None:
-        """The driver's choice.  Raises Broken when it was not offered.  A device that runs nothing is whole again."""
+        """Accept the driver's choice. Raises Broken if it was not offered. Clears the broken state of a device without
+        running queues.
+        """
         if not any(queue.ring for queue in self.queues):
             self.broken = False
         if features & ~OFFERED:
@@ -145,7 +147,7 @@ class Device:
         self.features = features
 
     def set_memory(self, memory: GuestMemory) -> None:
-        """Another memory map; running queues go on in it.  Raises Broken when they do not lie in it."""
+        """Set another memory map; running queues continue in it. Raises Broken if they are not in it."""
         running = [queue for queue in self.queues if queue.ring]
         for queue in running:
             self.stop(queue)
@@ -181,12 +183,12 @@ class Device:
         return queue.base
 
     def fresh(self) -> None:
-        """A driver starts over, with a session of its own."""
+        """A driver starts over, with a new session."""
         if self._used and not any(queue.ring for queue in self.queues):
             self.new_session()
 
     def reset(self) -> None:
-        """Device reset (2.4): nothing of the driver's is left, and nothing more is written to its memory."""
+        """Device reset (2.4): the driver's state is gone, and nothing more is written to its memory."""
         rings = [queue for queue in self.queues if queue.ring]
         with self._lock:
             for queue in rings:
@@ -200,7 +202,7 @@ class Device:
         self.broken = False
 
     def new_session(self) -> None:
-        """Give up every request under way, and every fid."""
+        """Abandon every request in progress, and every fid."""
         self._session.close()
         self._pool.close()
         with self._lock:
@@ -231,7 +233,7 @@ class Device:
     # --- serving ------------------------------------------------------------------------------------
 
     def run(self, queue: Queue) -> bool:
-        """Serve what is available in ``queue``.  Whether there may be more at once."""
+        """Serve the available chains of ``queue``. Returns whether there may be more at once."""
         ring = queue.ring
         if ring is None or not queue.enabled or self.broken:
             return False
@@ -253,7 +255,7 @@ class Device:
         while left:
             chain = ring.pop()
             if chain is None:
-                if left < _BATCH and not self.late:  # workers that have something to do need the interpreter
+                if left < _BATCH and not self.late:  # busy workers need the interpreter lock
                     self._signal(queue, ring)
                     if self._patience.sees(ring.more):
                         left = max(1, left - _SIGNAL_EVERY)
@@ -307,7 +309,7 @@ class Device:
             self._take(work, answer, size)
 
     def _take(self, work: Work | None, answer: _Answer, size: int) -> None:
-        """Let a worker run ``work``, if there is any.  ``size`` is what it keeps in our own memory."""
+        """Let a worker run ``work``, if there is any. ``size`` is its use of our own memory."""
         if work is None:
             return
         answer.worked = True
@@ -333,7 +335,7 @@ class Device:
             self._finish(answer, 0)
 
     def answer(self, answer: _Answer, data: Buffer, placed: int) -> None:
-        """Put ``data`` at the beginning of the reply, whose next ``placed`` bytes are there.  Any thread may."""
+        """Put ``data`` at the beginning of the reply, whose next ``placed`` bytes are already there. Thread-safe."""
         with self._lock:
             if answer.queue.ring is not answer.ring:
                 self._forget(answer)
@@ -350,7 +352,7 @@ class Device:
                     return
                 size, placed = len(error), 0
             if data[4] == Rversion.type:
-                # No reply goes to a flush that waited for a request which the new session forgot.
+                # A flush that waited for a request of the old session gets no reply.
                 for left in [one for one in self.late if one is not answer and not one.worked]:
                     self._give_back(left)
             self._finish(answer, size + placed)
@@ -391,7 +393,7 @@ def _behind(views: list[memoryview], count: int) -> list[memoryview]:
 
 
 def _scatter(views: list[memoryview], data: Buffer) -> bool:
-    """Put ``data`` at the beginning of ``views``; false, and nothing done, when they are too small."""
+    """Put ``data`` at the beginning of ``views``; false, without writing, if they are too small."""
     left = memoryview(data)
     if sum(map(len, views)) < len(left):
         return False

@@ -1,8 +1,8 @@
-"""Guest memory, as a front end shares it.
+"""Guest memory, as shared by a front end.
 
 The rule of this module: every address that a guest or a front end gives becomes a view here, or :class:`Broken`; no
-other module turns a number into memory.  A file that is shortened after it was mapped would end the process with
-SIGBUS: that is in the hands of the front end, which owns the memory, and not of its guest.
+other module turns a number into memory. A file that is shortened after it was mapped would end the process with SIGBUS:
+only the front end, which owns the memory, can do that, not its guest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Region:
     __slots__ = ("end", "size", "start", "user", "view")
 
     def __init__(self, region: MemoryRegion, descriptor: int) -> None:
-        """Maps it; ``descriptor`` stays the caller's.  Raises Broken when it does not hold what ``region`` claims."""
+        """Maps it; the caller keeps ``descriptor``. Raises Broken if the file is shorter than ``region`` claims."""
         end = region.mmap_offset + region.size
         if not region.size or max(region.guest_address, region.user_address) + region.size > 1 << 64:
             raise Broken(f"a memory region of {region.size:#x} bytes at {region.guest_address:#x} cannot be")
@@ -40,7 +40,7 @@ class Region:
         if not stat.S_ISREG(found.st_mode) or found.st_size < end:
             raise Broken(f"a memory region reaches to byte {end:#x} of a file that has {found.st_size:#x}")
         try:
-            # From the file's beginning, because an offset need not be a multiple of what the file is mapped by.
+            # From the file's beginning, because an offset need not be a multiple of the mapping granularity.
             mapped = mmap.mmap(descriptor, end, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, ValueError, OverflowError) as error:
             raise Broken(f"a memory region of {region.size:#x} bytes cannot be mapped: {error}") from None
@@ -55,7 +55,7 @@ class GuestMemory:
     """All regions of one guest."""
 
     def __init__(self, regions: Sequence[Region] = ()) -> None:
-        """Raises Broken when two of them lie over one another."""
+        """Raises Broken if two of them overlap."""
         self._regions = sorted(regions, key=lambda region: region.start)
         for one, two in itertools.pairwise(self._regions):
             if two.start < one.end:
@@ -84,7 +84,7 @@ class GuestMemory:
         return found
 
     def view(self, at: int, length: int) -> list[memoryview]:
-        """As ``views`` of one span.  Raises Broken."""
+        """Like ``views`` for one span. Raises Broken."""
         region = self._last
         if region is not None and region.start <= at and at + length <= region.end:
             at -= region.start
@@ -111,7 +111,7 @@ class GuestMemory:
             left -= count
 
     def ring(self, user: int, length: int, align: int, what: str) -> memoryview:
-        """Part of a ring, at the address that the front end knows it by ("user address").  Raises Broken."""
+        """Part of a ring, at the front end's address ("user address"). Raises Broken."""
         for region in self._regions:
             offset = user - region.user
             if offset >= 0 and offset + length <= region.size:

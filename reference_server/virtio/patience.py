@@ -1,8 +1,8 @@
-"""Busy polling: look for the next request for a moment before waiting for its notification.
+"""Busy polling: poll for the next request for a moment before waiting for its notification.
 
-A driver that waits for a reply before its next request sends that request soon. Sleeping in between costs it a
-notification and us a wake-up: more than most requests themselves. So a thread that was woken soon after it fell asleep
-polls the next time, and any other does not: a quiet guest costs nothing. KVM decides the same way (halt_poll_ns, its
+A driver that waits for a reply before its next request sends that request soon. Sleeping in between costs a
+notification and a wake-up: more than most requests themselves. So a thread that was woken soon after it fell asleep
+polls the next time, and others do not: an idle guest costs nothing. KVM decides the same way (halt_poll_ns, its
 halt-polling.rst); vhost-net has it as VHOST_SET_VRING_BUSYLOOP_TIMEOUT.
 
 The rule of this module: it knows no queue.
@@ -36,7 +36,7 @@ class Patience:
             self._asleep = None
 
     def sees(self, there: Callable[[], bool]) -> bool:
-        """Look until ``there`` says that something is; False when it is time to sleep."""
+        """Poll ``there`` until it is true; returns False when it is time to sleep."""
         if not self._most:
             return False
         now = time.monotonic()
@@ -45,7 +45,7 @@ class Patience:
             while now < end:
                 if there():
                     return True
-                os.sched_yield()  # who makes the request may need this processor
+                os.sched_yield()  # the sender of the request may need this processor
                 now = time.monotonic()
         self._asleep = now
         return False

@@ -1,10 +1,10 @@
-"""Virtqueues seen from the device: what the driver made available, and what was used.
+"""Virtqueues seen from the device: available and used chains.
 
-The rule of this module: it reads and writes rings and knows no 9P.  Whatever the driver may get wrong is
-:class:`Broken` with the rule's name, before anything of the chain was touched.
+The rule of this module: it reads and writes rings and knows no 9P. Any error of the driver raises :class:`Broken` with
+the rule's name, before the chain is touched.
 
-One thread pops; any thread may push while it holds the device's lock.  Stores of other processors are seen in order
-on x86; what has to be ordered between a store of ours and a later load goes through :func:`fence`.
+One thread pops; any thread may push while it holds the device's lock. Stores of other processors are seen in order on
+x86; :func:`fence` orders our stores and later loads.
 
 Source: virtio 1.3, 2.7 (split) and 2.8 (packed).
 """
@@ -52,8 +52,8 @@ _lock = threading.Lock()
 
 
 def fence() -> None:
-    """Order what was stored before with what is loaded after.  Taking a lock is a full barrier on x86 (a locked
-    compare-and-exchange) and Python offers no other.
+    """Order earlier stores before later loads. Taking a lock is a full barrier on x86 (a locked compare-and-exchange)
+    and Python offers no other.
     """
     with _lock:
         pass
@@ -91,19 +91,19 @@ class Ring(Protocol):
         """The next request, or None when there is none.  Raises Broken."""
 
     def more(self) -> bool:
-        """Whether something waits behind what was popped, be it a fault of the driver's that ``pop`` will raise."""
+        """Whether something follows the popped chains, perhaps an error that ``pop`` will raise."""
 
     def push(self, chain: Chain) -> None:
-        """Tell the driver that ``chain`` was used."""
+        """Report to the driver that ``chain`` was used."""
 
     def want_kicks(self, wanted: bool) -> None:
-        """Ask the driver for notifications, or to save them."""
+        """Enable or disable the driver's notifications."""
 
     def must_signal(self) -> bool:
-        """Whether the driver wants a notification of what was pushed since the last call."""
+        """Whether the driver wants a notification for chains pushed since the last call."""
 
     def base(self) -> int:
-        """Its position, as the number of SET_VRING_BASE."""
+        """Its position, encoded as in SET_VRING_BASE."""
 
 
 class _Gathered:
@@ -116,7 +116,7 @@ class _Gathered:
         self.writable: list[Span] = []
 
     def add(self, address: int, length: int, flags: int) -> list[Span]:
-        """One buffer; returns where it and its like stand.  Raises Broken."""
+        """Add one buffer; returns the list for its kind. Raises Broken."""
         if not length:
             raise Broken("a descriptor has length 0")
         if flags & DESC_WRITE:
@@ -152,7 +152,7 @@ class SplitRing(Ring):
     """A split virtqueue."""
 
     def __init__(self, memory: GuestMemory, size: int, at: RingAddress, features: int, base: int) -> None:
-        """Raises Broken when it does not lie as 2.7 wants it."""
+        """Raises Broken if its layout violates 2.7."""
         if not 0 < size <= QUEUE_SIZE_MAX or size & (size - 1):
             raise Broken(f"a split queue of {size}: the size must be a power of two up to {QUEUE_SIZE_MAX} (2.7)")
         self._memory, self._size = memory, size
@@ -179,8 +179,8 @@ class SplitRing(Ring):
         return self._waiting() != 0
 
     def _waiting(self) -> int:
-        """How many buffers wait.  The one place that reads avail.idx; an impossible value is reported and not taken
-        over, so that the next call meets it again.
+        """How many buffers are pending. The only place that reads avail.idx; an impossible value is reported and not
+        stored, so that the next call reports it again.
         """
         if self._seen == self._next:
             index = self._avail[1]
@@ -209,7 +209,7 @@ class SplitRing(Ring):
     def _follow(self, head: int) -> tuple[list[memoryview], list[memoryview]]:
         address, length, flags, following = DESCRIPTOR.unpack_from(self._table, DESC_SIZE * head)
         if flags & (DESC_NEXT | DESC_WRITE | DESC_INDIRECT) == DESC_NEXT and length and following < self._size:
-            # By far the most usual chain: one buffer to read, one to write.
+            # By far the most common chain: one buffer to read, one to write.
             at, count, last, _next = DESCRIPTOR.unpack_from(self._table, DESC_SIZE * following)
             if last & (DESC_NEXT | DESC_WRITE | DESC_INDIRECT) == DESC_WRITE and count:
                 return self._memory.view(address, length), self._memory.view(at, count)
@@ -226,8 +226,8 @@ class SplitRing(Ring):
     def _walk(
         self, table: Buffer, entries: int, at: int, gathered: _Gathered, where: str
     ) -> tuple[int, int, int] | None:
-        """Gather a chain of ``table``; address, length and flags of the indirect descriptor that it ends with, if it
-        does.  Raises Broken.
+        """Collect a chain of ``table``; returns address, length and flags of the indirect descriptor at its end, if
+        any. Raises Broken.
         """
         unpack, add = DESCRIPTOR.unpack_from, gathered.add
         into, same = gathered.readable, -1
@@ -235,7 +235,7 @@ class SplitRing(Ring):
             if at >= entries:
                 raise Broken(f"descriptor {at} of {entries} in {where} (2.7.5)")
             address, length, flags, following = unpack(table, DESC_SIZE * at)
-            if flags == same and length:  # one page more of a long buffer
+            if flags == same and length:  # one more page of a long buffer
                 into.append((address, length))
             elif flags & DESC_INDIRECT:
                 return address, length, flags
@@ -285,7 +285,7 @@ class PackedRing(Ring):
     """A packed virtqueue."""
 
     def __init__(self, memory: GuestMemory, size: int, at: RingAddress, features: int, base: int) -> None:
-        """Raises Broken when it does not lie as 2.8 wants it.
+        """Raises Broken if its layout violates 2.8.
 
         ``base`` is the driver's offset and wrap counter in its lower half, the device's in its upper.
         """
@@ -312,8 +312,8 @@ class PackedRing(Ring):
         return self._offered() is not None
 
     def _offered(self) -> int | None:
-        """The flags of the next descriptor where it is available.  The one place that reads them: what was checked is
-        what is used, whatever the driver writes there afterwards.
+        """The flags of the next descriptor if it is available. The only place that reads them: the checked value is
+        used, whatever the driver writes there afterwards.
         """
         flags = self._flags[self._next]
         available = PACKED_AVAIL if self._wrap else PACKED_USED

@@ -1,8 +1,8 @@
 """Fault injection: what the soak does to a target while it works. Each fault has a start and an undo.
 
-A fault begins, is polled until it is over, and is undone, even when the run is interrupted. Its effects end with the
-session: the processes that it starts or stops end with the runner, and what it mounts and fills belongs to the run
-and is removed. So nothing is left after kill -9, and `resume` records that.
+A fault begins, is polled until it is over, and is undone, even if the run is interrupted. Its effects end with the
+session: the processes that it starts or stops end with the runner, and its mounts and files belong to the run and are
+removed. So nothing is left after kill -9, and `resume` records that.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _AFAR = "the share is served on another machine"
 
 
 class Pause(Fault):
-    """What serves the share is stopped for some seconds. The guest must wait, and continue without an error."""
+    """The share's server is stopped for some seconds. The guest must wait, and continue without an error."""
 
     silent = True
 
@@ -46,7 +46,7 @@ class Pause(Fault):
 
 
 class DropCaches(Fault):
-    """Page cache, dentries and inodes of this host are given up: the server's next reads come from the disk."""
+    """Page cache, dentries and inodes of this host are dropped: the server's next reads come from the disk."""
 
     silent = False
 
@@ -73,7 +73,7 @@ _TAKE = "import sys,time; held = bytearray(int(sys.argv[1])); held[::4096] = b'x
 
 
 class Busy(Fault):
-    """A busy process for each core, and one that takes a quarter of the free memory, 1 GiB at most."""
+    """A busy process for each core, and one that takes a quarter of the free memory, at most 1 GiB."""
 
     silent = False
 

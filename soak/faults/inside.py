@@ -52,7 +52,7 @@ class _Program(Fault):
 
 
 class GuestMemory(_Program):
-    """Nearly all memory of the guest is used: page cache is given up, writes have to wait, nothing may be lost."""
+    """Nearly all memory of the guest is used: page cache is dropped, writes must wait, nothing may be lost."""
 
     module, name = "soak.inside.pressure", "guest-memory"
 

@@ -24,9 +24,10 @@ UNHEARD = 20
 
 
 class PowerCut(Fault):
-    """Kills the guest while a program makes promises (it writes, fsyncs and reports), starts another, and checks them.
+    """Kills the guest while a program makes promises (it writes, fsyncs and reports), starts another guest, and checks
+    them.
 
-    The new guest is restored from the snapshot, as every guest of a run; the snapshot was made before the share
+    The new guest is restored from the snapshot, like every guest of a run; the snapshot was made before the share
     existed.
     """
 
@@ -50,7 +51,7 @@ class PowerCut(Fault):
         for event in self._program.poll():
             self._steps = event["steps"]
         if self._steps and not self._cut:
-            self._cut = now + self._after  # from the first promise: a busy guest takes its time to begin
+            self._cut = now + self._after  # from the first promise: a busy guest may take long to begin
         if now < (self._cut or self._limit):
             return None
         self._scene.deployment.power.cut()
@@ -59,7 +60,7 @@ class PowerCut(Fault):
         return {"steps": self._steps, "back_after": time.monotonic() - begun, **self._judge()}
 
     def _judge(self) -> dict[str, Any]:
-        """Inside (a new mount) and outside: every promise kept."""
+        """Check inside (on a new mount) and outside that every promise was kept."""
         assert self._scene is not None
         if not self._steps:
             return {"found": "nothing was promised in time"}
@@ -84,7 +85,7 @@ class PowerCut(Fault):
 
     def undo(self) -> None:
         if self._program is not None and self._scene is not None:
-            # killed with the guest, or still there when the run was interrupted before the cut
+            # killed with the guest, or still running if the run was interrupted before the cut
             with contextlib.suppress(*_GONE, OSError):
                 self._scene.deployment.inside.calls.rmtree(
                     f"{self._scene.deployment.inside_root}/{self._scene.directory('power-cut')}"

@@ -1,4 +1,4 @@
-"""The role of a fault, and the part of a run that it may use."""
+"""The interface of a fault, and the part of a run that it may use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from soak.watching import Watching
 
 
 class Scene:
-    """The first share of the run, its jobs, and the ways to hold and to restart them."""
+    """The first share of the run, its jobs, and functions to hold and restart them."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Scene:
         return self._outside()
 
     def directory(self, name: str) -> str:
-        """The name of a directory of ours on the share."""
+        """The name of our own directory on the share."""
         return f"{MARK}-{name}"
 
     def program(self, module: str, name: str, **config: Any) -> InsideProgram:
@@ -53,13 +53,13 @@ class Scene:
         return program
 
     def hold(self) -> None:
-        """Ask every workload on the first share to pause after its present iteration."""
+        """Request every workload on the first share to pause after its current iteration."""
         self._probe_held = False
         for job in self.on_first():
             job.program.hold()
 
     def at_rest(self) -> bool:
-        """Whether everything that works there has paused. The probe goes on until the last workload has."""
+        """Whether all workloads there have paused. The probe continues until the last workload has."""
         if not all(job.held or job.done for job in self.on_first()):
             return False
         if not self._probe_held:
@@ -100,7 +100,7 @@ class Fault(Protocol):
         """Start it; the data to record."""
 
     def tick(self, now: float) -> dict[str, Any] | None:
-        """None while it goes on (`now` is monotonic). When it is over: its result; `failed` in it is a finding."""
+        """None while it lasts (`now` is monotonic). When it is over: its result; `failed` in it is a finding."""
 
     def undo(self) -> None:
         """Undo it in any state; a second call does nothing."""

@@ -1,4 +1,4 @@
-"""Faults of the share itself: its file system full, unmounted and mounted."""
+"""Faults of the share itself: its file system is full, or it is remounted."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PATIENCE = 1800.0
 class Full(Fault):
     """The exported file system is full for some seconds; a write with fsync must report ENOSPC.
 
-    Iterations that fail with ENOSPC meanwhile are `cut`. Only on an export with a file system of its own:
-    the runner makes one when this fault is selected.
+    Iterations that fail with ENOSPC meanwhile are `cut`. Only on an export with its own file system: the runner makes
+    one if this fault is selected.
     """
 
     silent = False
@@ -83,7 +83,7 @@ class Full(Fault):
 
 
 def fill(path: Path) -> int:
-    """Fill the file system with one file, in ever smaller steps; the file's size."""
+    """Fill the file system with one file, in ever smaller steps; returns the file's size."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         size, step = os.fstat(fd).st_size, CHUNK

@@ -1,6 +1,6 @@
-"""What every program inside the guest shares: its configuration, its reports, and how a finding is said.
+"""What every program inside the guest shares: its configuration, its reports, and its findings.
 
-A program is started once for a session and repeats its iteration until asked to stop. It appends JSON lines to a
+A program is started once for a session and repeats its iteration until requested to stop. It appends JSON lines to a
 file on the guest's own file system, never on the share under test; the runner reads them from there:
 
     {"e": "begin", "n": 3}
@@ -33,7 +33,7 @@ MARK = "assay9-soak"
 
 
 class Finding(Exception):
-    """The share did wrong. `files` are paths worth keeping."""
+    """The share is wrong. `files` are paths to keep."""
 
     def __init__(self, what: str, detail: str = "", files: tuple[str, ...] = ()) -> None:
         super().__init__(what)
@@ -41,7 +41,7 @@ class Finding(Exception):
 
 
 class Context:
-    """One program's way to the runner and its place on the share."""
+    """One program's connection to the runner and its directory on the share."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
@@ -53,7 +53,7 @@ class Context:
         self.say = reporting(config)
 
     def alive(self, ops: float) -> None:
-        """Report every few seconds that work goes on: a stall is the absence of reports. Negative: no count of its own.
+        """Report progress every few seconds: a stall is the absence of reports. Negative: without a count.
 
         `ops` is the work done so far in this iteration, in the workload's own unit (calls, objects, MiB).
         """
@@ -63,7 +63,7 @@ class Context:
             self.say(e="alive", n=self.number, ops=ops)
 
     def note(self, text: str) -> None:
-        """Say something that stays in the journal and is shown (a calibration, a decision)."""
+        """Report a note for the journal and the display (a calibration, a decision)."""
         self.say(e="note", n=self.number, text=text)
 
     def keep_value(self, key: str, value: Any) -> None:
@@ -72,7 +72,7 @@ class Context:
         self.say(e="keep", key=key, value=value)
 
     def ask(self, **question: Any) -> Any:
-        """Ask the workload's part on the host (`Workload.answer`) and wait for what it says."""
+        """Ask the workload's function on the host (`Workload.answer`) and wait for the answer."""
         self._asked += 1
         answer = os.path.join(self.config["dir"], f"answer-{self.number}-{self._asked}")
         self.say(e="ask", n=self.number, a=self._asked, question=question)
@@ -99,7 +99,7 @@ class Context:
         return os.path.exists(os.path.join(self.config["dir"], "stop"))
 
     def wait_while_held(self) -> None:
-        """Between two iterations: wait while the runner wants the share quiet."""
+        """Between two iterations: wait while the runner needs the share idle."""
         hold = os.path.join(self.config["dir"], "hold")
         if os.path.exists(hold):
             self.say(e="held")
@@ -118,7 +118,7 @@ def fresh(root: str) -> None:
 
 
 def configuration() -> dict[str, Any]:
-    """That of this program: the file that its only argument names. From here on it ends with the agent, its reader."""
+    """This program's configuration, from the file that is its only argument. It now ends with the agent, its reader."""
     with open(sys.argv[1]) as f:
         config: dict[str, Any] = json.load(f)
     die_with_parent()
@@ -136,7 +136,7 @@ def reporting(config: dict[str, Any]) -> Callable[..., None]:
 
 
 def child(work: Callable[[], int | None]) -> int:
-    """Run it in a process that ends with this one; its pid. Its status is what is returned, 1 where it raises."""
+    """Run it in a process that ends with this one; returns its pid. The status is its result, or 1 if it raises."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -150,7 +150,7 @@ def child(work: Callable[[], int | None]) -> int:
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process with the one that started it; a fork has to ask again."""
+    """Have the kernel end this process with its parent; a forked process must call this again."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() == 1:
         sys.exit("the parent was gone before this could be asked for")
@@ -175,7 +175,7 @@ def main(iterate: Callable[[Context, random.Random], dict[str, Any]]) -> None:
         end = one(context, iterate, generator(config["seed"], config["name"], number))
         context.say(e="end", n=number, **end)
         if end["outcome"] != "pass":
-            time.sleep(2.0)  # what fails at once would otherwise fail a hundred times a second
+            time.sleep(2.0)  # an immediate failure would otherwise repeat a hundred times a second
         number += 1
     context.say(e="done")
 
@@ -197,7 +197,7 @@ def one(
         data = {"what": f.what, "detail": f.detail[:20000], "files": list(f.files)}
         return {"outcome": "fail", "s": time.monotonic() - begun, "data": data}
     except OSError as e:
-        # the workloads expect every call of theirs to succeed; those that may fail catch it themselves
+        # workloads expect all calls to succeed; where a call may fail they catch it themselves
         data = {"what": f"a call failed: {e}", "detail": traceback.format_exc(), "errno": e.errno}
         return {"outcome": "fail", "s": time.monotonic() - begun, "data": data}
     except Exception:  # noqa: BLE001 - it becomes the outcome "error"

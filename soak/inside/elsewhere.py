@@ -1,7 +1,7 @@
-"""What is asked on the host of the exported directory, which may be another machine. Each function's first argument is
-the directory.
+"""Queries on the host of the exported directory, which may be another machine. Each function's first argument is the
+directory.
 
-A host without /proc (FreeBSD, illumos) has fewer numbers; none is guessed.
+A host without /proc (FreeBSD, illumos) gives fewer numbers; none is guessed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEAD = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) .(..)(.) ")
 
 
 def identity(directory: str) -> list[int]:
-    """Device and inode: which directory that is; zeros where there is none."""
+    """Device and inode, which identify the directory; zeros if there is none."""
     try:
         found = os.stat(directory)
     except OSError:
@@ -27,7 +27,7 @@ def identity(directory: str) -> list[int]:
 
 
 def content(directory: str, name: str) -> str | None:
-    """The SHA-256 of a file's content, None where there is no file."""
+    """The SHA-256 of a file's content; None if there is no file."""
     made = hashlib.sha256()
     try:
         with open(os.path.join(directory, name), "rb") as f:
@@ -39,15 +39,15 @@ def content(directory: str, name: str) -> str | None:
 
 
 def room(directory: str) -> dict[str, float]:
-    """Room in the exported file system, as series of the monitors."""
+    """Free space of the exported file system, as series of the monitors."""
     found = os.statvfs(directory)
     return {"export.free_mb": found.f_bavail * found.f_frsize / 2**20, "export.free_inodes": float(found.f_favail)}
 
 
 def look(directory: str, processes: dict[str, int], guest_mb: int) -> dict[str, float]:
-    """All the numbers of one look: of those processes (name -> pid), of the machine, of the exported file system.
+    """All numbers at one moment: for those processes (name -> pid), the machine and the exported file system.
 
-    What is counted since boot ends in `_s`: seconds, of which the caller takes the difference between two looks.
+    Counters since boot end in `_s`: seconds, of which the caller takes differences.
     """
     values = {**room(directory), "now_s": time.monotonic(), "host.cpus": float(os.cpu_count() or 1)}
     values["host.load1"] = os.getloadavg()[0]
@@ -73,9 +73,9 @@ def _available() -> float:
 
 
 def process(pid: int, guest_mb: int, detail: bool = True) -> dict[str, float]:
-    """The numbers of a process; `cpu_s` is its processor time. Raises OSError where there is none.
+    """The numbers of a process; `cpu_s` is its processor time. Raises OSError if there is none.
 
-    With `detail` off only what is cheap is read: status and stat, not the mappings.
+    With `detail` off only cheap files are read: status and stat, not the mappings.
     """
     if not os.path.exists("/proc/self/stat"):
         done = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], stdout=subprocess.PIPE, check=False)
@@ -95,7 +95,7 @@ def process(pid: int, guest_mb: int, detail: bool = True) -> dict[str, float]:
 
 
 def memory(smaps: bytes, guest_mb: int) -> dict[str, float]:
-    """`own_mb`, `pss_mb` and, where there is such code, `translated_mb` of the text of /proc/PID/smaps."""
+    """`own_mb`, `pss_mb` and, if there is such code, `translated_mb` from the text of /proc/PID/smaps."""
     sums = {"own": 0, "guest": 0, "translated": 0}
     pss, kind = 0, "own"
     for line in smaps.splitlines():
@@ -107,8 +107,8 @@ def memory(smaps: bytes, guest_mb: int) -> dict[str, float]:
             head = HEAD.match(line)
             if head is not None:
                 size_mb = (int(head[2], 16) - int(head[1], 16)) >> 20
-                # QEMU's own is one private mapping; with vhost-user, and in UML, it is shared. What a guest itself
-                # calls its whole memory is up to a ninth less than it was given.
+                # QEMU's own is one private mapping; with vhost-user, and in UML, it is shared. The total memory that a
+                # guest reports is up to a ninth less than it was given.
                 guest = guest_mb <= size_mb <= guest_mb * 9 // 8 + 64 or head[4] == b"s"
                 # nothing else is writable and executable
                 kind = "own" if not guest_mb else "translated" if head[3] == b"wx" else "guest" if guest else "own"

@@ -1,7 +1,7 @@
-"""Operations on files with a model beside them: what the exerciser `integrity` does, and what it expects.
+"""File operations and their model: what the workload `integrity` does and expects.
 
-An operation is a small JSON object that means something in every state of the file, so that any part of a
-sequence can be run alone: that is what shrinking needs. Reads compare with the model at once.
+An operation is a small JSON object that is valid in every state of the file, so any part of a sequence can be run
+alone, as shrinking needs. Reads compare with the model at once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Calls:
-    """The calls on the file system, in one place: tests put a wrong file system here."""
+    """The calls on the file system, in one place: tests replace them by a faulty file system."""
 
     pread = staticmethod(os.pread)
     pwrite = staticmethod(os.pwrite)
@@ -68,7 +68,7 @@ def content(seed: int, length: int) -> bytes:
 
 
 def place(rng: random.Random, size: int) -> int:
-    """An offset below a size: often one at or beside the boundary of a page, where mistakes are."""
+    """An offset below a size: often one at or near a page boundary, where errors are likely."""
     if rng.random() < 0.5:
         near = rng.randrange(size // PAGE + 1) * PAGE + rng.choice((-1, 0, 0, 0, 1))
         return min(max(near, 0), size - 1)
@@ -95,7 +95,7 @@ def generate(rng: random.Random, count: int, size: int, files: int) -> list[Oper
 
 
 def difference(expected: bytes, seen: bytes, at: int) -> str:
-    """Words for two pieces that should be equal, with the first wrong byte's offset in the file."""
+    """Describe the difference of two pieces, with the first wrong byte's offset in the file."""
     if len(expected) != len(seen):
         return f"{len(seen)} bytes instead of {len(expected)} at {at}"
     wrong = [i for i in range(len(seen)) if expected[i] != seen[i]]
@@ -124,13 +124,13 @@ class Exerciser:
         return os.path.join(self.directory, f"file-{number}")
 
     def close(self) -> None:
-        """Close all it has open."""
+        """Close all open files."""
         for fd in (*self._fds, *self._seconds):
             os.close(fd)
         self._fds, self._seconds = [], []
 
     def run(self, op: Operation) -> None:
-        """One operation, with its own check. Raises Finding; OSError when a call fails."""
+        """One operation, with its check. Raises Finding; OSError if a call fails."""
         try:
             getattr(self, "do_" + op["verb"])(op, op["file"])
         except NotOffered:
@@ -210,7 +210,7 @@ class Exerciser:
         if end <= at:
             return
         base = at // PAGE * PAGE
-        # a descriptor for reading alone: cache=none maps that, but nothing that might become writable
+        # a read-only descriptor: cache=none maps that, but nothing that might become writable
         with self._map(self._seconds[number], base, end, mmap.PROT_READ) as mapped:
             seen = mapped[at - base : end - base]
         self._compare("read by mmap", number, at, bytes(self.models[number][at:end]), seen)
@@ -235,7 +235,7 @@ class Exerciser:
             raise
 
     def _mapped(self, op: Operation, number: int) -> tuple[int, int]:
-        """The part of the operation's range that the file has: beyond its end a mapping gives SIGBUS."""
+        """The part of the operation's range within the file: beyond its end a mapping gives SIGBUS."""
         return op["at"], min(op["at"] + op["length"], len(self.models[number]))
 
     def do_truncate(self, op: Operation, number: int) -> None:
@@ -297,7 +297,7 @@ class Exerciser:
     def do_write_direct(self, op: Operation, number: int) -> None:
         fd = self._open_direct(number, os.O_WRONLY)
         try:
-            with mmap.mmap(-1, op["length"]) as buffer:  # memory of whole pages is aligned as O_DIRECT wants it
+            with mmap.mmap(-1, op["length"]) as buffer:  # memory of whole pages is aligned as O_DIRECT needs
                 buffer[:] = content(op["seed"], op["length"])
                 took = os.pwritev(fd, [buffer], op["at"])
                 self._put(number, op["at"], buffer[:took])

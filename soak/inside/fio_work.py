@@ -12,7 +12,7 @@ from soak.inside.programs import run
 
 
 def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
-    """One job of fio: how it writes is chosen by the seed."""
+    """One job of fio: the seed decides how it writes."""
     size = context.config.get("mb", 32)
     how = rng.choice(["randwrite", "write", "randrw"])
     block = rng.choice(["4k", "512-64k", "128k", "1m"])

@@ -1,8 +1,8 @@
 """Workload `git`: commits, branches, a merge, clone, gc and fsck, with a model of every file.
 
-The whole history depends on the seed, dates and names included, so its last commit must have the same id as the same
-history made on the guest's own file system: one wrong byte anywhere gives another. Then every file of the clone is
-compared with the model, and fsck must find nothing.
+The whole history depends on the seed, dates and names included, so its last commit must have the same id as with the
+same history on the guest's own file system: any wrong byte changes the id. Then every file of the clone is compared
+with the model, and fsck must find nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ENV = {
 
 
 class History:
-    """A repository that grows by the seed, and what its files must hold."""
+    """A repository that grows by the seed, and the expected content of its files."""
 
     def __init__(self, context: Context, place: str, rng: random.Random) -> None:
         self.context, self.place, self.rng = context, place, rng
@@ -74,7 +74,7 @@ class History:
         self.commits += 1
 
     def live(self, commits: int) -> str:
-        """The whole history; the id of its last commit."""
+        """Make the whole history; returns the id of its last commit."""
         os.mkdir(self.place)
         self.git("init", "-q")
         for number in range(commits):
@@ -95,7 +95,7 @@ class History:
 
 
 def compare(place: str, files: dict[str, bytes]) -> None:
-    """Every file of a checkout against the model."""
+    """Compare every file of a checkout with the model."""
     seen = {}
     for directory, below, names in os.walk(place):
         if ".git" in below:

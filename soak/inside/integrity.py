@@ -1,7 +1,7 @@
-"""Workload `integrity`: random operations on two files against a model of their bytes; a failure is made small.
+"""Workload `integrity`: random operations on two files against a model of their bytes; a failure is shrunk.
 
-A sequence depends on seed and iteration alone. When one fails, parts are left out as long as it still fails in
-the same way, and the shortest left is kept as JSON, to be run again by hand in any directory:
+A sequence depends on seed and iteration alone. When one fails, parts are left out as long as it still fails in the same
+way, and the shortest one is kept as JSON, to run again by hand in any directory:
 
     python3 -m soak.inside.integrity --replay minimal.json DIRECTORY
 """
@@ -30,9 +30,9 @@ def attempt(
     calls: Calls | None = None,
     tick: Callable[[int], None] = lambda done: None,
 ) -> tuple[Finding | None, Exerciser]:
-    """Run a sequence on new files. The finding it ends with, if any, and the exerciser.
+    """Run a sequence on new files. Returns its finding, if any, and the exerciser.
 
-    A failing call is a finding too, unless there is no room: that is raised, because it says nothing of the share.
+    A failing call is a finding, too, unless the disk is full: that is raised, because it says nothing about the share.
     """
     exerciser = Exerciser(directory, FILES, size, calls)
     op: Operation = {"verb": "open"}
@@ -52,9 +52,9 @@ def attempt(
 
 
 def shrink(ops: list[Operation], fails: Callable[[list[Operation]], bool], until: float) -> list[Operation]:
-    """The shortest sequence found that still fails: ever smaller pieces are left out until none can be spared.
+    """The shortest sequence found that still fails: ever smaller pieces are left out until none can be removed.
 
-    `fails` runs a sequence; `until` is the time (time.monotonic) after which the best so far has to do.
+    `fails` runs a sequence; `until` is the time (time.monotonic) after which the best so far is taken.
     """
     size = len(ops) // 2
     while size >= 1:
@@ -68,12 +68,12 @@ def shrink(ops: list[Operation], fails: Callable[[list[Operation]], bool], until
             else:
                 start += size
         if size > 1 or len(ops) == before:
-            size //= 2  # pieces of one are tried again until a whole round spares nothing
+            size //= 2  # single operations are tried again until a whole round removes none
     return ops
 
 
 def simpler(ops: list[Operation], fails: Callable[[list[Operation]], bool], until: float) -> list[Operation]:
-    """The same sequence with shorter lengths and lower offsets, where it still fails with them."""
+    """The same sequence with shorter lengths and lower offsets, if it still fails with them."""
     for place in range(len(ops)):
         for key in ("length", "at"):
             while time.monotonic() < until and ops[place].get(key, 0) > 1:
@@ -90,7 +90,7 @@ def simpler(ops: list[Operation], fails: Callable[[list[Operation]], bool], unti
 
 
 def explain(context: Context, ops: list[Operation], found: Finding, size: int, calls: Calls | None) -> Finding:
-    """The finding with its sequence made small and kept."""
+    """The finding with its sequence shrunk and kept."""
     ran = 0
 
     def fails(some: list[Operation]) -> bool:
@@ -121,13 +121,13 @@ def explain(context: Context, ops: list[Operation], found: Finding, size: int, c
 
 
 def save(path: str, ops: list[Operation], size: int) -> None:
-    """A sequence as `--replay` takes it."""
+    """Save a sequence for `--replay`."""
     with open(path, "w") as f:
         json.dump({"size": size, "ops": ops}, f)
 
 
 def iterate(context: Context, rng: random.Random, calls: Calls | None = None) -> dict[str, Any]:
-    """Several sequences and their judgement, inside and at the end outside."""
+    """Several sequences, judged inside and at the end outside."""
     config = context.config
     size, count, sequences = config.get("size", 1 << 18), config.get("ops", 400), config.get("sequences", 10)
     not_offered: dict[str, int] = {}
@@ -148,12 +148,12 @@ def iterate(context: Context, rng: random.Random, calls: Calls | None = None) ->
 
 
 def ticking(context: Context, done: int) -> Callable[[int], None]:
-    """Signs of life for a sequence that begins after so many operations of others."""
+    """Progress reports for a sequence that begins after so many operations of others."""
     return lambda number: context.alive(done + number)
 
 
 def replay(path: str, directory: str) -> int:
-    """Run a kept sequence; 1 when it still fails."""
+    """Run a kept sequence; returns 1 if it still fails."""
     with open(path) as f:
         kept = json.load(f)
     found, exerciser = attempt(directory, kept["ops"], kept["size"])

@@ -1,8 +1,8 @@
-"""Workload `kernel-build`: unpack a kernel's sources on the share, configure and build them there, again and again.
+"""Workload `kernel-build`: unpack a kernel's sources on the share, configure and build them there, repeatedly.
 
-The host has built the same tree with the same tool chain on its own disk. Every object, and vmlinux where that is
-the unit, must have the same hash; the compiler must have said nothing else; the sources must be as they were.
-Between two iterations everything that the build made is removed, or the tree is unpacked again.
+The host has built the same tree with the same tool chain on its own disk. Every object, and vmlinux if that is the
+unit, must have the same hash; the compiler's messages must be the same; the sources must be unchanged. Between two
+iterations everything that the build made is removed, or the tree is unpacked again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ready: dict[str, Any] = {}
 
 
 def files_below(tree: str) -> set[str]:
-    """Paths of everything below that is not a directory."""
+    """Paths of all files below that are not directories."""
     found, waiting = set(), [""]
     while waiting:
         below = waiting.pop()
@@ -57,9 +57,9 @@ def files_below(tree: str) -> set[str]:
 
 
 def differing(tree: str, expected: dict[str, str], tick: Callable[[], object] = int) -> list[str]:
-    """Which files of a tree are not as expected (path -> hash, or `symlink TARGET`), in words.
+    """Which files of a tree differ from `expected` (path -> hash, or `symlink TARGET`), in words.
 
-    Each directory is opened once: without a cache in the guest every name of a path costs messages of its own.
+    Each directory is opened once: without a cache in the guest every name of a path costs messages.
     """
     wrong, opened, directory = [], None, -1
     try:
@@ -85,7 +85,7 @@ def differing(tree: str, expected: dict[str, str], tick: Callable[[], object] = 
 
 
 def look(name: str, directory: int, link: bool) -> str:
-    """The hash of a file, or where a symbolic link leads, by its name in an open directory."""
+    """The hash of a file, or the target of a symbolic link, by its name in an open directory."""
     if link:
         return "symlink " + os.readlink(name, dir_fd=directory)
     made = hashlib.sha256()
@@ -96,7 +96,7 @@ def look(name: str, directory: int, link: bool) -> str:
 
 
 def made(tree: str, before: set[str]) -> dict[str, str]:
-    """Hashes of what a build left: the objects, the configuration, vmlinux."""
+    """Hashes of the files of a build: the objects, the configuration, vmlinux."""
     new = files_below(tree) - before
     return {p: digest(os.path.join(tree, p)) for p in sorted(new) if p.endswith(".o") or p == "vmlinux"}
 
@@ -115,7 +115,7 @@ class Build:
         """When the call of make in progress, or the last, began its first object."""
 
     def make(self, *targets: str) -> Done:
-        """Call make; keep what it says on standard error."""
+        """Call make; keep its standard error."""
         jobs = self.context.config.get("jobs") or os.cpu_count() or 1
         self.first_object = 0.0
         done = run(self.context, ["make", f"-j{jobs}", *targets], self.tree, BUILD, check=False, progress=self._count)
@@ -135,7 +135,7 @@ class Build:
         self.context.alive(self.objects)
 
     def unpack(self) -> None:
-        """The sources from the archive that lies beside the job's directory on the share, then hashed."""
+        """Unpack the sources from the archive beside the job's directory on the share, and hash them."""
         archive = self.context.config["archive"]
         if (seen := digest(archive)) != self.context.config["archive_digest"]:
             raise Finding("the archive of the sources reads differently inside", f"{archive}: {seen}")
@@ -147,10 +147,10 @@ class Build:
         self.check_sources("after unpacking")
 
     def check_sources(self, when: str, some: random.Random | None = None) -> None:
-        """Compare every source file with what the archive has. Raises Finding.
+        """Compare every source file with the archive. Raises Finding.
 
-        With `some` the host reads all files outside, and inside only a few that it chooses (and every symbolic
-        link: what is one inside may be a file outside): reading a file of 4 KiB here costs a dozen messages.
+        With `some` the host reads all files outside, and inside only a few that it selects are read (and every symbolic
+        link, which may be a file outside): reading a file of 4 KiB here costs a dozen messages.
         """
         expected, wrong = self.sources, []
         if some is not None:
@@ -163,7 +163,7 @@ class Build:
             raise Finding(f"{len(wrong)} sources differ {when}", "\n".join(wrong[:50]))
 
     def configure(self) -> None:
-        """The configuration, and all that make wants before the first object."""
+        """Make the configuration, and all that make needs before the first object."""
         config = self.context.config
         if config.get("configured"):  # it is in the archive: read every Kconfig file, change nothing
             self.make("olddefconfig")
@@ -177,7 +177,7 @@ class Build:
         _ready["messages"] = self.messages
 
     def clean(self) -> None:
-        """Remove what was not there after `configure`."""
+        """Remove files that did not exist after `configure`."""
         for path in files_below(self.tree) - _ready["files"]:
             os.unlink(os.path.join(self.tree, path))
 
@@ -187,7 +187,7 @@ class Build:
         targets: list[str] = config.get("kept", {}).get("unit") or config.get("targets", [])
         if targets:
             return targets
-        pool: dict[str, int] = config["pool"]  # what costs least comes first
+        pool: dict[str, int] = config["pool"]  # the cheapest comes first
         names, costs = list(pool), [STARTING + files for files in pool.values()]
         begun = time.monotonic()
         done = self.make(*names[:CALIBRATION])
@@ -207,11 +207,11 @@ class Build:
         return targets
 
     def compare(self, targets: list[str]) -> int:
-        """Compare with the build outside; how many objects. Raises Finding."""
+        """Compare with the build outside; returns the number of objects. Raises Finding."""
         objects = made(self.tree, _ready["files"])
         objects[".config"] = digest(os.path.join(self.tree, ".config"))
         reference = self.context.ask(targets=targets)
-        if objects != reference["objects"]:  # the build outside is in a cache, which may be what is wrong
+        if objects != reference["objects"]:  # the build outside is cached, and the cache may be damaged
             reference = self.context.ask(targets=targets, afresh=True)
         wrong = [p for p in sorted({*objects, *reference["objects"]}) if objects.get(p) != reference["objects"].get(p)]
         if wrong:
@@ -227,7 +227,7 @@ class Build:
         return len(objects)
 
     def keep(self, path: str) -> str:
-        """A copy of an object on the guest's own file system; its name says where it was."""
+        """Copy an object to the guest's own file system; the name shows where it was."""
         copy = os.path.join(self.context.keep, urllib.parse.quote(path, safe=""))
         shutil.copyfile(os.path.join(self.tree, path), copy)
         return copy

@@ -1,6 +1,6 @@
-"""For the fault guest-memory: takes memory until little is left, keeps it for a while, gives it back.
+"""For the fault guest-memory: takes memory until little is left, keeps it for a while, and releases it.
 
-It offers itself first to the kernel's OOM killer, so that no workload is killed instead.
+It makes itself the first choice of the kernel's OOM killer, so that no workload is killed instead.
 """
 
 from __future__ import annotations

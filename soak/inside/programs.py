@@ -1,4 +1,4 @@
-"""Running real programs inside, with signs of life and without leaving anything running."""
+"""Runs real programs inside, with progress reports and without leaving processes behind."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SAFE = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 
 
 
 class Done:
-    """What a program said and how it ended."""
+    """The output of a program and how it ended."""
 
     def __init__(self, status: int, out: bytes, err: bytes, seconds: float) -> None:
         self.status, self.out, self.err, self.seconds = status, out, err, seconds
 
     @property
     def text(self) -> str:
-        """All it said, standard error last."""
+        """All its output, standard error last."""
         return (self.out + self.err).decode(errors="replace")
 
 
@@ -36,9 +36,10 @@ def run(
     progress: Callable[[bytes], Any] | None = None,
     limit: float = 0.0,
 ) -> Done:
-    """Run a program to its end. Raises Finding when it fails, unless `check` is off.
+    """Run a program to its end. Raises Finding if it fails, unless `check` is off.
 
-    `progress` gets its output as it comes; `limit` is in seconds (0: none), after which it is killed and a Finding.
+    `progress` gets its output as it comes; `limit` is in seconds (0: none), after which it is killed, which is a
+    Finding.
     """
     begun = time.monotonic()
     process = subprocess.Popen(

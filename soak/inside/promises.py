@@ -1,6 +1,6 @@
-"""For the power cut: step by step something is changed and synced, and only then reported; each report is a promise.
+"""For the power cut: each step changes something, syncs it, and only then reports it; each report is a promise.
 
-The steps depend on the seed alone, so that the host knows what each of them promises.
+The steps depend only on the seed, so the host knows what each of them promises.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Step(NamedTuple):
 
 
 def steps(seed: int, contents: dict[str, bytes]) -> Iterator[Step]:
-    """Endless steps; `contents` is what every file must hold after the one that was yielded last."""
+    """Endless steps; `contents` is what every file must hold after the last yielded step."""
     rng, number = generator(seed), 0
     while True:
         number += 1
@@ -46,7 +46,7 @@ def steps(seed: int, contents: dict[str, bytes]) -> Iterator[Step]:
 
 
 def perform(root: str, directory: int, step: Step) -> None:
-    """Do it, and return only when fsync says that it is durable: of the file, and of the directory."""
+    """Do it, and return only after fsync of the file and of the directory."""
     path = os.path.join(root, step.names[0])
     if step.verb in ("create", "overwrite"):
         fd = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_EXCL if step.verb == "create" else 0), 0o644)

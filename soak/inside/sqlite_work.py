@@ -1,8 +1,8 @@
 """Workload `sqlite`: transfers between accounts, with a rollback journal and with WAL, and kill -9 in the middle.
 
-The sum of all accounts never changes; what a process said it had committed is there after it was killed; SQLite's own
-integrity_check finds nothing. WAL wants memory that processes share (mmap MAP_SHARED of the -shm file): a mount that
-has none gets WAL with an exclusive lock, where SQLite keeps that index in its own memory (https://sqlite.org/wal.html).
+The sum of all accounts never changes; what a process reported as committed is there after it was killed; SQLite's own
+integrity_check finds no error. WAL needs memory shared by processes (mmap MAP_SHARED of the -shm file): on a mount
+without it WAL uses an exclusive lock, and SQLite keeps that index in its own memory (https://sqlite.org/wal.html).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAID = b"failed: "
 
 
 def opened(path: str, mode: str, exclusive: bool) -> sqlite3.Connection:
-    """A connection in that journal mode. Raises sqlite3.Error where it cannot be set."""
+    """A connection in that journal mode. Raises sqlite3.Error if it cannot be set."""
     db = sqlite3.connect(path, isolation_level=None, timeout=30.0)
     try:
         if exclusive:
@@ -40,7 +40,7 @@ def opened(path: str, mode: str, exclusive: bool) -> sqlite3.Connection:
 
 
 def made(path: str, mode: str) -> bool:
-    """A new database; whether it must be locked exclusively."""
+    """Make a new database; returns whether it must be locked exclusively."""
     exclusive = False
     try:
         # closed before the files are unlinked: an open descriptor would keep the share from being unmounted
@@ -69,7 +69,7 @@ def fill(db: sqlite3.Connection) -> None:
 
 
 def transfers(path: str, mode: str, exclusive: bool, rng: random.Random, out: int, most: int) -> None:
-    """Make transfers, and say the number of each that is committed, until killed or done."""
+    """Make transfers, and report the number of each committed one, until killed or done."""
     db = opened(path, mode, exclusive)
     for _ in range(most):
         source, target, amount = rng.randrange(ACCOUNTS), rng.randrange(ACCOUNTS), rng.randrange(1, 50)
@@ -86,7 +86,7 @@ def transfers(path: str, mode: str, exclusive: bool, rng: random.Random, out: in
 
 
 def killed(context: Context, path: str, mode: str, exclusive: bool, rng: random.Random) -> int:
-    """One process of transfers, killed at a random moment; the last it said it had committed."""
+    """Run one process of transfers, kill it at a random moment; returns the last one reported as committed."""
     r, w = os.pipe()
     seed, after = rng.getrandbits(48), rng.uniform(0.1, context.config.get("seconds", 3.0))
 
@@ -123,7 +123,7 @@ def killed(context: Context, path: str, mode: str, exclusive: bool, rng: random.
 
 
 def judge(path: str, mode: str, exclusive: bool, last: int) -> int:
-    """Open the database again, as the next process would; the number of transfers in it."""
+    """Reopen the database, like the next process; returns the number of transfers in it."""
     try:
         with contextlib.closing(opened(path, mode, exclusive)) as db:
             check = [row[0] for row in db.execute("PRAGMA integrity_check")]

@@ -1,7 +1,7 @@
 """For the fault signals: processes that read, write, sync and list are killed at random moments.
 
 Linux's client sends Tflush when a process that waits for a reply is killed (wait_event_killable in p9_client_rpc).
-Afterwards the share must serve as before, every process must be gone, and what an untouched process wrote be right.
+Afterwards the share must work as before, every process must be gone, and the data of a surviving process must be right.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SIZE = 1 << 20
 
 
 def work(root: str, number: int) -> None:
-    """One process: the same few calls until it is killed."""
+    """One process: repeats a few calls until it is killed."""
     path, data = os.path.join(root, f"w{number}"), bytes([65 + number % 26]) * SIZE
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -33,7 +33,7 @@ def born(root: str, number: int) -> int:
 
 
 def ended(pid: int, patience: float) -> bool:
-    """Whether a killed process goes: one that waits for a reply that never comes does not."""
+    """Whether a killed process ends: one that waits for a reply that never comes does not."""
     limit = time.monotonic() + patience
     while time.monotonic() < limit:
         if os.waitpid(pid, os.WNOHANG)[0] == pid:
@@ -43,7 +43,7 @@ def ended(pid: int, patience: float) -> bool:
 
 
 def torn(root: str, count: int) -> str:
-    """What is wrong with the files: each holds one byte over and over, whole or cut short."""
+    """What is wrong with the files: each must hold a single repeated byte, perhaps truncated."""
     for number in range(count):
         path = os.path.join(root, f"w{number}")
         if os.path.exists(path):

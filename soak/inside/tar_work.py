@@ -21,7 +21,7 @@ KEEPING = ["--xattrs", "--numeric-owner", "--sort=name", "--format=posix", "--sp
 
 
 def tree(root: str, rng: random.Random, count: int, fifos: bool, empty: bool, nanoseconds: bool) -> None:
-    """Make the tree; with fifos, attributes without a value, and times of nanoseconds, unless the run does without."""
+    """Make the tree; with fifos, attributes without a value, and nanosecond times, unless the run excludes them."""
     os.mkdir(root)
     directories: list[str] = [root]
     files: list[str] = []
@@ -59,7 +59,7 @@ def tree(root: str, rng: random.Random, count: int, fifos: bool, empty: bool, na
 
 
 def described(root: str) -> list[str]:
-    """Everything that tar keeps, one line an entry."""
+    """Everything that tar keeps, one line per entry."""
     lines = []
     for directory, below, names in os.walk(root):
         for name in [*below, *names]:
@@ -67,7 +67,7 @@ def described(root: str) -> list[str]:
             found = os.lstat(path)
             kind = stat.S_IFMT(found.st_mode)
             line = f"{os.path.relpath(path, root)!r} {found.st_mode:o} {found.st_uid}:{found.st_gid}"
-            if kind != stat.S_IFDIR:  # what is unpacked into a directory later moves its time
+            if kind != stat.S_IFDIR:  # unpacking files into a directory later changes its time
                 line += f" {found.st_mtime_ns} {found.st_nlink} links"
             if kind == stat.S_IFREG:
                 line += f" {found.st_size} {digest(path)} {attributes(path)}"
@@ -78,7 +78,7 @@ def described(root: str) -> list[str]:
 
 
 def attributes(path: str) -> str:
-    """The extended attributes that are the user's."""
+    """The extended attributes of the user namespace."""
     try:
         names = sorted(n for n in os.listxattr(path) if n.startswith("user.soak"))
         return " ".join(f"{n}={os.getxattr(path, n).hex()}" for n in names)

@@ -1,8 +1,8 @@
 """Workload `tree`: several processes create, rename, link and unlink in the same directories, each with a model.
 
-Every process owns its names, so that its model is exact whatever the others do; the directories are everyone's,
-so that the server is busy with all of them at once. Names that several want (`race-N`) must have one winner.
-At the end inside and outside must both show exactly what the models say: nothing lost, doubled or resurrected.
+Every process owns its names, so its model is exact whatever the others do; all share the directories, so the server
+handles all of them at once. Names that several create (`race-N`) must have one winner. At the end inside and outside
+must both show exactly what the models say: nothing lost, doubled or resurrected.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Storm:
         self.gone.append(old)
 
     def replace(self) -> None:
-        """Rename onto a name that is there. Two names of one file: rename does nothing, as POSIX has it."""
+        """Rename onto an existing name. With two names of one file rename does nothing, as in POSIX."""
         old, new = self.any_file(), self.any_file()
         os.rename(self.at(old), self.at(new))
         if self.files[old] != self.files[new]:
@@ -99,7 +99,7 @@ class Storm:
             raise Finding(f"{path} has {links} links, should have {should}")
 
     def list(self) -> None:
-        """Our names stand still while we list: each must come once, and none that is gone."""
+        """Our own names do not change while we list: each must come once, and no removed one."""
         directory = f"d{self.rng.randrange(DIRECTORIES)}"
         mine = f"w{self.worker}-"
         seen = sorted(n for n in os.listdir(self.at(directory)) if n.startswith(mine))
@@ -111,7 +111,7 @@ class Storm:
                 raise Finding(f"{path} is there again after it was removed")
 
     def race(self) -> None:
-        """Everyone wants these names; the model of who has them is joined at the end."""
+        """All processes try to create these names; the models of who has them are merged at the end."""
         name = f"race/{self.rng.randrange(400)}"
         try:
             os.close(os.open(self.at(name), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
@@ -143,14 +143,14 @@ def read_all(fd: int) -> bytes:
 
 
 def difference(should: list[str], seen: list[str]) -> str:
-    """Words for two lists that are not equal."""
+    """Describe the difference of two lists."""
     doubled = sorted({n for n in seen if seen.count(n) > 1})
     lost, extra = sorted(set(should) - set(seen)), sorted(set(seen) - set(should))
     return f"lost: {lost[:20]}; not ours or resurrected: {extra[:20]}; doubled: {doubled[:20]}"
 
 
 def work(context: Context, worker: int, seed: int, steps: int, result: int) -> None:
-    """The life of one process: its storm, then its model (or what went wrong) as JSON into a pipe."""
+    """One process: its storm, then its model (or what went wrong) as JSON into a pipe."""
     storm = Storm(context.root, worker, generator(seed, worker), context.config.get("repeat", 1))
     said: dict[str, Any] = {}
     step = 0
@@ -198,7 +198,7 @@ def iterate(context: Context, rng: random.Random) -> dict[str, Any]:
 
 
 def judge(root: str, said: list[dict[str, Any]], repeat: int) -> list[str]:
-    """The manifest, once it agrees with the models."""
+    """Check the manifest against the models; returns it."""
     lines = manifest(root)
     seen = sorted(line.split(" ")[0] for line in lines)
     won = [name for one in said for name in one["won"]]

@@ -1,8 +1,8 @@
 """The monitor inside the guest: its memory and load, how long calls on the share take, which 9P messages cross.
 
-A thread makes the calls on the share, so that a share that hangs does not silence the rest; `probe.age` says for
-how long it has. Messages are counted by the kernel (a hist trigger on the 9p tracepoints), nothing is recorded.
-Sources: Documentation/trace/histogram.rst; include/trace/events/9p.h.
+A thread makes the calls on the share, so a hanging share does not block the rest; `probe.age` shows for how long it has
+hung. The kernel counts messages (a hist trigger on the 9p tracepoints) without recording them. Sources:
+Documentation/trace/histogram.rst; include/trace/events/9p.h.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WAKE = 5.0
 
 
 class Probe(threading.Thread):
-    """Makes the calls and keeps how long they took, in ms."""
+    """Makes the calls and keeps their times, in ms."""
 
     def __init__(self, roots: list[str], directory: str, seconds: float) -> None:
         super().__init__(daemon=True)
@@ -99,9 +99,9 @@ def put(path: str, text: str) -> None:
 
 
 class Messages:
-    """Replies by the type of their request and by errno, as rates; counted for a second of one in six samples.
+    """Replies by the type of their request and by errno, as rates; counted during one second in every sixth sample.
 
-    Counting takes two thousand instructions a message, a tenth of what a message costs a guest without KVM.
+    Counting costs two thousand instructions per message, a tenth of a message's cost in a guest without KVM.
     """
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Messages:
             self.works = True
 
     def values(self, seconds: float) -> dict[str, float]:
-        """Count for so long."""
+        """Count for that long."""
         if not self.works:
             return {}
         try:

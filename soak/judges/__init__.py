@@ -1,8 +1,8 @@
 """The judgement of a run, as pure functions over its record. A judge without data says `unknown`, never `pass`.
 
-A judge is a function `Record -> list[Judgement]`; `all_of` asks each of them and turns one that breaks into
-`unknown`, too. A run passes where every judgement is a pass; the user may accept that judges of `ACCEPTABLE` cannot
-tell, because the run is short or the target shows them nothing.
+A judge is a function `Record -> list[Judgement]`; `all_of` calls each of them and turns a crash into `unknown`, too. A
+run passes if every judgement is a pass. The user may accept `unknown` from judges of `ACCEPTABLE`, because the run is
+short or the target gives them no data.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def all_of(record: Record) -> list[Judgement]:
 
 
 def overall(judgements: list[Judgement]) -> Verdict:
-    """`fail` where one fails; `pass` where each passes, or is unknown and that is accepted; else `unknown`."""
+    """`fail` if one fails; `pass` if each passes, or is unknown and that is accepted; else `unknown`."""
     if any(j.verdict == "fail" for j in judgements):
         return "fail"
     if any(j.verdict == "unknown" and not j.accepted for j in judgements):

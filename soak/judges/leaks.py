@@ -1,7 +1,7 @@
 """Leaks: memory, descriptors and threads that only grow, by the slope after warm-up and its confidence interval.
 
-A pass says that the series does not grow by what would be a fault over the time that was judged: the whole interval,
-of all of it or of its second half, lies below that. Whatever is between is `unknown`, with the interval that was had.
+A pass means that the growth over the judged time is below that of a fault: the whole confidence interval, of the whole
+time or of its second half, lies below it. Anything between is `unknown`, with the interval.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ that find a block again. Measured over five minutes of a guest at work: 0.10 to 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A series that must not grow for ever.
+    """A series that must not grow forever.
 
-    Less growth than `least` (or `share` of its level) is not a leak; so much as `fault` (or `fault_share` of its level)
-    over the time that was judged is one, and a pass has to exclude it.
+    Growth below `least` (or `share` of its level) is not a leak; growth by `fault` (or `fault_share` of its level) over
+    the judged time is one, and a pass must exclude it.
     """
 
     series: str
@@ -52,7 +52,7 @@ WATCHED = (
 
 
 def leaks(record: Record) -> list[Judgement]:
-    """A judgement for each series of `WATCHED`; those of processes that the target does not have are left out."""
+    """A judgement for each series of `WATCHED`; series of processes that the target does not have are left out."""
     present = {name for sample in record.samples for name in sample.values}
     guest = has_guest(record)
     judged = [w for w in WATCHED if (w.series in present or w.always) and (guest or not w.series.startswith("guest."))]
@@ -60,9 +60,9 @@ def leaks(record: Record) -> list[Judgement]:
 
 
 def has_guest(record: Record) -> bool:
-    """Whether the kernel inside is another than this host's: on target `local` it is not, and its memory is the host's.
+    """Whether the kernel inside is not this host's: on target `local` it is, and its memory is the host's.
 
-    Journals of earlier versions do not say so: there the environment of `local` has neither an image nor a machine.
+    Journals of earlier versions do not record it: there the environment of `local` has neither an image nor a machine.
     """
     environments = record.kind("environment")
     data = environments[-1].data if environments else {}
@@ -123,7 +123,7 @@ def growing(
     """The judgement on a series that grew, or whose growth cannot be excluded."""
     late_rate = f"{late.slope * 3600:+.2f} an hour in the second half (at most {late.high * 3600:+.2f})"
     slowed = late.slope < whole.slope / LEVELS_OFF
-    # what it would be over the whole time, had it gone on as in the second half
+    # extrapolated over the whole time from the second half
     if late.high * whole.span <= fault and (slowed or late.low <= 0):
         return Judgement(name, "pass", f"levels off: {rate}; {late_rate}", figures)
     if whole.surely > 0 and whole.growth > least and late.low > 0 and not slowed:
@@ -150,7 +150,7 @@ def hours(seconds: float) -> str:
 
 
 def unbroken(record: Record, series: str) -> list[list[tuple[float, float]]]:
-    """The series, cut where the process was another one: at restarts of the target and of the runner."""
+    """The series, split where the process changed: at restarts of the target and of the runner."""
     clock = record.clock()
     cuts = [clock(e.at) for e in record.kind("recovered")] + [clock(s.at) for s in record.sessions[1:]]
     parts: list[list[tuple[float, float]]] = [[]]
@@ -164,7 +164,7 @@ def unbroken(record: Record, series: str) -> list[list[tuple[float, float]]]:
 
 
 class Requests:
-    """Says a growth per request where the messages were counted."""
+    """Describes a growth per request, if the messages were counted."""
 
     def __init__(self, record: Record, points: list[tuple[float, float]]) -> None:
         inside = [(x, y) for x, y in record.series("msg.total") if points and points[0][0] <= x <= points[-1][0]]
@@ -179,7 +179,7 @@ class Requests:
 
 
 class Translated:
-    """How much of the guest's code QEMU translated meanwhile, where it does (without KVM)."""
+    """How much of the guest's code QEMU translated meanwhile (without KVM)."""
 
     def __init__(self, record: Record, series: str, points: list[tuple[float, float]]) -> None:
         name = series.replace(".own_mb", ".translated_mb")

@@ -1,7 +1,7 @@
-"""How busy the host was while something was timed, as one number that times can be compared by.
+"""How busy the host was while something was timed, as one number, so that times can be compared.
 
-The number is the logarithm of the factor by which a task that only computes takes longer there: tasks that wait for
-each processor (as many as wait take its time as well) and processor time that a fixed computation takes.
+The number is the logarithm of the factor by which a task that only computes takes longer: by the tasks that wait for
+each processor, and by the processor time of a fixed computation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KNOWN = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What one sample says of the host: from `begin` to `end` (seconds since 1970)."""
+    """The host's load in one sample, from `begin` to `end` (seconds since 1970)."""
 
     begin: float
     end: float
@@ -39,15 +39,15 @@ class Load:
         self._cpu, self._io = [s.cpu_pressure for s in self._stretches], [s.io_pressure for s in self._stretches]
 
     def during(self, begin: float, end: float) -> float | None:
-        """The mean load of that time (seconds since 1970); None where the record knows nothing of most of it."""
+        """The mean load of that time (seconds since 1970); None if the record does not cover most of it."""
         return self._mean(begin, end, self._loads)
 
     def io_pressure(self, begin: float, end: float) -> float | None:
-        """The share of that time in which something waited for I/O."""
+        """The fraction of that time in which a task waited for I/O."""
         return self._mean(begin, end, self._io)
 
     def cpu_pressure(self, begin: float, end: float) -> float | None:
-        """The share of that time in which something waited for a processor."""
+        """The fraction of that time in which a task waited for a processor."""
         return self._mean(begin, end, self._cpu)
 
     def _mean(self, begin: float, end: float, values: Sequence[float | None]) -> float | None:
@@ -91,7 +91,7 @@ def pressure(load: Load, begin: float, end: float) -> str:
 
 
 def rise(values: Sequence[float | None]) -> float:
-    """How much the mean of the last third is above that of the first; 0 where too little is known."""
+    """By how much the mean of the last third is above that of the first; 0 if too little is known."""
     known = [v for v in values if v is not None]
     third = len(known) // 3
     return fmean(known[-third:]) - fmean(known[:third]) if third else 0.0

@@ -35,7 +35,7 @@ def iterations(record: Record) -> list[Judgement]:
 
 
 def troubles(record: Record) -> list[Judgement]:
-    """What the guest's console said: oops, hung task, 9p error, out of memory."""
+    """Messages on the guest's console: oops, hung task, 9p error, out of memory."""
     excused = [
         (d.begin, (d.end or d.begin) + AFTERMATH)
         for d in record.faults()

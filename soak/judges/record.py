@@ -16,7 +16,7 @@ AFTERMATH = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one judge says about one thing, and why, in one line."""
+    """One judge's verdict on one thing, with a one-line reason."""
 
     name: str
     verdict: Verdict
@@ -30,7 +30,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault as recorded; `end` is None while nothing says that it was undone."""
+    """One recorded fault; `end` is None until it was undone."""
 
     number: int
     name: str
@@ -52,7 +52,7 @@ class Record:
 
     @staticmethod
     def of(journal: Journal) -> Record:
-        """The record of a journal as it stands."""
+        """The current record of a journal."""
         return Record(journal.plan, journal.sessions(), journal.events(), journal.iterations(), journal.samples())
 
     def kind(self, *kinds: str) -> list[Event]:
@@ -75,7 +75,7 @@ class Record:
         for e in self.kind("fault"):
             end = ends.get(e.data["n"])
             data = {**e.data, **begins.get(e.data["n"], {}), **(end.data if end else {})}
-            begin = e.at + float(data.get("waited", 0.0))  # until the workloads had come to rest no fault was injected
+            begin = e.at + float(data.get("waited", 0.0))  # no fault was injected before the workloads had come to rest
             made.append(Fault(e.data["n"], e.data["name"], begin, end.at if end else None, data))
         return made
 
@@ -86,8 +86,9 @@ class Record:
         return sorted(spans)
 
     def series(self, name: str, quiet: bool = True) -> list[tuple[float, float]]:
-        """(seconds of work since the beginning, value) of a series; gaps between sessions take no time. `quiet`:
-        without the samples in `excluded`."""
+        """(seconds of work since the beginning, value) of a series; gaps between sessions do not count. `quiet`:
+        without the samples in `excluded`.
+        """
         spans = self.excluded() if quiet else []
         clock = self.clock()
         return [
@@ -97,12 +98,12 @@ class Record:
         ]
 
     def clock(self) -> Clock:
-        """From seconds since 1970 to seconds of work since the beginning of the run."""
+        """Converts seconds since 1970 to seconds of work since the beginning of the run."""
         return Clock(self)
 
 
 class Clock:
-    """Time as the run worked: the gaps between its sessions are left out."""
+    """The run's working time: the gaps between its sessions are left out."""
 
     def __init__(self, record: Record) -> None:
         last: dict[int, float] = {s.id: s.at for s in record.sessions}

@@ -1,8 +1,8 @@
-"""Iterations that take longer and longer, calls that answer later and later.
+"""Iterations that take longer and longer, calls whose latency rises.
 
-A pass says that the share does not get slower by what would be a fault: the whole interval lies below `FAULT`. A
-failure says that it surely gets slower, and steadily, at equal load of the host. Whatever is between is `unknown`,
-with what would be needed to tell.
+A pass means that the slowdown is below that of a fault: the whole interval lies below `FAULT`. A failure means that the
+share certainly and steadily gets slower at equal load of the host. Anything between is `unknown`, with what would be
+needed to decide.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def slowdowns(record: Record) -> list[Judgement]:
 
 
 def iteration_time(record: Record, load: Load, workload: str) -> Judgement:
-    """Whether its iterations take longer; the logarithm of the time, so that a slope is a share an iteration."""
+    """Whether its iterations take longer; uses the logarithm of the time, so a slope is relative per iteration."""
     name = f"slowdown: iterations of {workload}"
     spans = record.excluded()
     whole = [i for i in record.ended(workload) if i.outcome == "pass" and i.seconds > 0]
@@ -75,7 +75,7 @@ def latency(record: Record, load: Load, kind: str, words: str) -> Judgement:
 
 
 def uneven(record: Record) -> str:
-    """Why the load of the share need not be the same throughout; nothing where each workload has come round."""
+    """Why the load of the share may vary over the run; nothing if each workload has run a full cycle."""
     for workload in record.workloads():
         if len(record.ended(workload)) < ROUNDS:
             return f"{workload} has not come round {ROUNDS} times: one part of it may load the share more than another"
@@ -85,7 +85,7 @@ def uneven(record: Record) -> str:
 def judged(
     name: str, points: Timed, load: Load, per: str, level: str, units: str, count: int, *, doubt: str = ""
 ) -> Judgement:
-    """The judgement on logarithms of times. `doubt`: why a rise need not be the share's fault."""
+    """The judgement on logarithms of times. `doubt`: why a rise may not be the share's fault."""
     known = [x for x in points if x[2] is not None]
     blind = len(known) < KNOWN * len(points)
     found = adjusted([(x, y, 0.0 if blind else z or 0.0) for x, y, z, _ in (points if blind else known)], count=count)
@@ -111,7 +111,7 @@ def judged(
 
 
 def excuse(found: Trend, points: Timed, load: Load, blind: bool) -> str:
-    """Why a sure rise need not be the share's fault; nothing where it is."""
+    """Why a certain rise may not be the share's fault; nothing if it is."""
     if blind:
         return "how busy the host was is not recorded"
     waited = [load.io_pressure(*when) for *_, when in points]
@@ -133,14 +133,14 @@ def more(found: Trend, count: int) -> int:
 
 
 def percent(logarithm: float, digits: int = 2) -> str:
-    """A logarithm as a share: +3.10%; words where it is too large to mean anything."""
+    """A logarithm as a percentage: +3.10%; words if it is too large to be meaningful."""
     if logarithm > math.log(100):
         return "more than a hundredfold"
     return f"{math.expm1(logarithm):+.{digits}%}"
 
 
 def figures_of(found: Trend) -> dict[str, float]:
-    """The numbers of a judgement, as shares."""
+    """The numbers of a judgement, as fractions."""
 
     def share(logarithm: float) -> float:
         return math.expm1(min(logarithm, 50.0))

@@ -1,4 +1,4 @@
-"""Stalls: no sign of work, and replies with unexpected errors."""
+"""Stalls: no progress, and replies with unexpected errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRAVE = {5: "EIO", 71: "EPROTO", 74: "EBADMSG", 110: "ETIMEDOUT"}
 
 
 def stalls(record: Record) -> list[Judgement]:
-    """Whether the share and the workloads always went on."""
+    """Whether the share and the workloads always made progress."""
     load, held_up = Load(record), late(record)
     made = [silence(record, load, held_up, "probe.age", "the share", SILENT, "no call came back for")]
     for workload in record.workloads():
@@ -32,7 +32,7 @@ def stalls(record: Record) -> list[Judgement]:
 def silence(
     record: Record, load: Load, held_up: list[tuple[float, float]], series: str, what: str, limit: float, words: str
 ) -> Judgement:
-    """The judgement on a series of seconds since something was last heard."""
+    """The judgement on a series of seconds since the last report."""
     name, spans = f"stall: {what}", record.excluded()
     ages = [
         (s.at, s.values[series])
@@ -52,7 +52,7 @@ def silence(
 
 
 def late(record: Record) -> list[tuple[float, float]]:
-    """The times in which the runner itself did not come to its work: from one sample to the next, too late one."""
+    """The times in which the runner itself was late: between two samples too far apart."""
     every, spans = float(record.plan.get("sample_seconds", 10.0)), record.excluded()
     return [
         (a.at, b.at)
@@ -64,7 +64,7 @@ def late(record: Record) -> list[tuple[float, float]]:
 
 
 def excuse(load: Load, held_up: list[tuple[float, float]], begin: float, end: float) -> str:
-    """Why silence in that time need not be the share's fault; nothing where it is."""
+    """Why silence in that time may not be the share's fault; nothing if it is."""
     if any(a <= end and begin <= b for a, b in held_up):
         return "the suite itself did not run then: the host slept, or its processors were busy"
     if (waited := load.io_pressure(begin, end)) is not None and waited >= FULL:
@@ -80,7 +80,7 @@ def messages(record: Record) -> list[Judgement]:
 
 
 def errors(record: Record, total: float) -> Judgement:
-    """Replies with EIO and its like, among those that were counted: a second of some samples."""
+    """Replies with EIO and similar errors, among the counted ones: one second in some samples."""
     spans = record.excluded()
     times = [s.at for s in record.samples if "msg.total" in s.values]
     seconds = median(b - a for a, b in pairwise(times)) if len(times) > 1 else 10.0

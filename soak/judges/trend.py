@@ -1,13 +1,13 @@
 """Whether numbers rise: Theil and Sen's slope with its confidence interval from Kendall's test.
 
-Medians of blocks are taken first where the points are many: a sample depends on the one before it. What dependence is
-left is measured (the correlation of neighbouring residuals) and widens the interval. Robust against outliers, no
+Many points are first reduced to medians of blocks, because a sample depends on the previous one. The remaining
+dependence is measured (the correlation of neighbouring residuals) and widens the interval. Robust against outliers, no
 assumption about their distribution.
 
-`adjusted` removes what the load of the host explains. How much of the load a value feels (`weight`) is estimated from
-neighbours, in which a slow trend has no part; because that estimate is uncertain, the slope is computed for the
-smallest and the largest weight that are plausible, too, and its interval covers all of them. A host that gets busier
-at the same pace as the share gets slower therefore gives a wide interval, never a wrong one.
+`adjusted` removes what the load of the host explains. How much the load affects a value (`weight`) is estimated from
+neighbours, between which a slow trend does not matter. Because that estimate is uncertain, the slope is also computed
+for the smallest and the largest plausible weight, and its interval covers all of them. So a host that gets busier at
+the same pace as the share gets slower gives a wide interval, never a wrong one.
 
 Sources: Hollander & Wolfe, Nonparametric Statistical Methods, 9.1 and 9.3 (normal approximation); Yue & Wang, The
 Mann-Kendall test modified by effective sample size (Water Resources Management 18, 2004).
@@ -41,7 +41,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A line through points: slope per unit of x with its interval, the median level, the x that were covered."""
+    """A line through points: slope per unit of x with its interval, the median level, the covered range of x."""
 
     slope: float
     low: float
@@ -65,7 +65,7 @@ class Trend:
 
     @property
     def surely(self) -> float:
-        """The rise over the span that the interval vouches for; negative where it does not even vouch for one."""
+        """The least rise over the span in the interval; negative if it does not exclude a fall."""
         return self.low * self.span
 
     @property
@@ -75,12 +75,12 @@ class Trend:
 
     @property
     def moved_at_most(self) -> float:
-        """The same for numbers that nothing else moves: they cannot have risen by more than they moved at all."""
+        """The same for numbers without other influences: they cannot have risen by more than they changed at all."""
         return min(self.at_most, self.spread)
 
 
 def blocks(points: Points, count: int = BLOCKS) -> list[tuple[float, float]]:
-    """Medians of `count` stretches of equal length in x, fewer where the points are fewer."""
+    """Medians of `count` stretches of equal length in x, or fewer if there are fewer points."""
     return [(x, y) for x, y, _ in blocks_with_load([(x, y, 0.0) for x, y in points], count)]
 
 
@@ -101,7 +101,7 @@ def blocks_with_load(
 
 
 def trend(points: Points, confidence: float = 0.99, count: int = BLOCKS) -> Trend | None:
-    """The trend of points sorted by x; None where they are too few to tell."""
+    """The trend of points sorted by x; None if they are too few."""
     made = blocks(points, count)
     if len(made) < FEWEST or made[-1][0] <= made[0][0]:
         return None
@@ -114,7 +114,7 @@ def trend(points: Points, confidence: float = 0.99, count: int = BLOCKS) -> Tren
 def adjusted(
     points: Sequence[tuple[float, float, float]], confidence: float = 0.99, count: int = BLOCKS
 ) -> Trend | None:
-    """The trend of (x, y, load) sorted by x without what the load explains; None where they are too few to tell."""
+    """The trend of (x, y, load) sorted by x, without what the load explains; None if they are too few."""
     made = blocks_with_load(points, count)
     if len(made) < FEWEST or made[-1][0] <= made[0][0]:
         return None
@@ -136,7 +136,7 @@ def adjusted(
 
 
 def weight(ys: Sequence[float], loads: Sequence[float]) -> tuple[float, float, float]:
-    """How much of the load the values feel: the likely weight, and the smallest and the largest plausible one.
+    """How much the load affects the values: the likely weight, and the smallest and the largest plausible one.
 
     From the differences of neighbours, by the weighted median of their ratios (the line through the origin with the
     least absolute deviations).
@@ -150,7 +150,7 @@ def weight(ys: Sequence[float], loads: Sequence[float]) -> tuple[float, float, f
     without = [_through_origin(steps[:k] + steps[k + size :]) for k in range(0, len(steps), size)]
     mean, n = fmean(without), len(without)
     error = math.sqrt((n - 1) / n * sum((w - mean) ** 2 for w in without))
-    # the jackknife of a median is rough, and few differences say little: never surer than the scatter allows
+    # the jackknife of a median is rough, and few differences prove little: never claim more than the scatter allows
     scatter = 1.4826 * median(abs(y - found * load) for y, load in steps)
     size_of_loads = math.sqrt(sum(load * load for _, load in steps))
     error = max(error, 1.25 * scatter / size_of_loads)
@@ -183,10 +183,10 @@ def _slopes(xs: Sequence[float], ys: Sequence[float]) -> list[float]:
 
 
 def _interval(xs: Sequence[float], ys: Sequence[float], confidence: float, inflation: float) -> tuple[float, float]:
-    """The interval of the slope: from the distribution of Kendall's statistic, then widened where points depend.
+    """The interval of the slope: from the distribution of Kendall's statistic, then widened if points are dependent.
 
-    It is stretched about the slope by the root of the inflation of the variance. To inflate the variance of Kendall's
-    statistic instead would leave even a line without noise open where neighbours are much alike.
+    It is stretched about the slope by the root of the inflation of the variance. Inflating the variance of Kendall's
+    statistic instead would leave even a line without noise open if neighbours are strongly correlated.
     """
     n, slopes = len(xs), sorted(_slopes(xs, ys))
     deviation = math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
@@ -197,23 +197,23 @@ def _interval(xs: Sequence[float], ys: Sequence[float], confidence: float, infla
 
 
 def _inflation(residuals: Sequence[float]) -> float:
-    """How many times larger the variance is because neighbours are alike; 1 where they are not."""
+    """By which factor correlated neighbours increase the variance; 1 if they are not correlated."""
     n, bent = len(residuals), _unbent(residuals)
     if pstdev(bent) == 0:
         return 1.0
-    # outliers are cut, or one of them would hide that its neighbours are alike
+    # outliers are clipped, or one of them would hide the correlation of its neighbours
     most = 3 * 1.4826 * median(abs(r) for r in bent) or pstdev(bent)
     cut = [max(-most, min(most, r)) for r in bent]
     total = sum(r * r for r in cut)
     alike = sum(a * b for a, b in pairwise(cut)) / total if total else 0.0
-    # residuals of a fitted curve look less alike than they are, by one in n for each of its coefficients
-    # (Marriott & Pope, Bias in the estimation of autocorrelations, Biometrika 41, 1954)
+    # residuals of a fitted curve look less correlated than they are, by one in n for each of its coefficients (Marriott
+    # & Pope, Bias in the estimation of autocorrelations, Biometrika 41, 1954)
     alike = min(MOST_CORRELATED, (alike * n + 3) / (n - 3))
     return (1 + alike) / (1 - alike) if alike > 0 else 1.0
 
 
 def _unbent(residuals: Sequence[float]) -> list[float]:
-    """Without their curvature: what rises evenly is bent in its logarithm, which is no likeness of neighbours."""
+    """Without their curvature: the logarithm of a steady rise is curved, which is not a correlation of neighbours."""
     n = len(residuals)
     xs = [2 * i / (n - 1) - 1 for i in range(n)]
     mean = fmean(x * x for x in xs)

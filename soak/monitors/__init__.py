@@ -1,4 +1,4 @@
-"""What is watched while a soak runs. A monitor gives numbers by the name of their series; it judges nothing.
+"""What is measured while a soak runs. A monitor gives numbers by the name of their series; it judges nothing.
 
 device.*, hypervisor.*, runner.*   a process: rss_mb, pss_mb, own_mb (without the guest's memory and what QEMU
                 translated of its code: translated_mb, without KVM only), fds, threads, cpu (cores). The device is what
@@ -26,4 +26,4 @@ class Monitor(Protocol):
     """One source of numbers."""
 
     def sample(self) -> dict[str, float]:
-        """The numbers now; empty when there is nothing to see. Raises OSError when the source is gone."""
+        """The current numbers; empty if there are none. Raises OSError if the source is gone."""

@@ -1,4 +1,4 @@
-"""The host of the exported directory where that is another machine: the series of this host, by one question."""
+"""The host of the exported directory, if that is another machine: the series of this host, by one query."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class AfarMonitor:
         return time.monotonic() - self._sampled
 
     def look(self) -> None:
-        """See LoadMonitor: nothing is looked at between samples, which would cost a round trip."""
+        """See LoadMonitor: does nothing between samples, because it would cost a round trip."""
 
     def sample(self) -> dict[str, float]:
-        """See Monitor. The numbers are of the time since the last sample."""
+        """See Monitor. The numbers are for the time since the last sample."""
         values = self._outside.ask(elsewhere.look, self._processes, self._guest_mb)
         self._sampled, now = time.monotonic(), values.pop("now_s")
         counted = {key.removesuffix("_s"): values.pop(key) for key in list(values) if key.endswith("_s")}

@@ -12,7 +12,7 @@ from soak.inside.elsewhere import room
 
 
 class HostMonitor:
-    """Memory, load, and how many cores processes that are not of this run use: they spoil comparisons of time."""
+    """Memory, load, and how many cores other processes use, which spoil comparisons of time."""
 
     def __init__(self, ours: Callable[[], Iterable[int]]) -> None:
         self._ours = ours
@@ -37,7 +37,7 @@ class HostMonitor:
 
 
 class ExportMonitor:
-    """Room in the exported file system."""
+    """Free space of the exported file system."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -47,7 +47,7 @@ class ExportMonitor:
 
 
 class LogWatch:
-    """What is appended to a log file; the runner records it."""
+    """New lines of a log file; the runner records them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

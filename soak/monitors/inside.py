@@ -9,7 +9,7 @@ from soak.program import InsideProgram
 
 
 class InsideMonitor:
-    """The newest sample of the program; each is given once."""
+    """The newest sample of the program; each is returned once."""
 
     def __init__(self, deployment: Deployment, roots: list[str], seconds: float, guest: bool = True) -> None:
         # without a guest its memory and load are this host's, and must not be shown as a guest's
@@ -36,15 +36,15 @@ class InsideMonitor:
 
     @property
     def held(self) -> bool:
-        """It keeps off the share, as `hold` asked."""
+        """It has stopped probing the share, as `hold` requested."""
         self._poll()
         return self._held
 
     def hold(self) -> None:
-        """Keep off the share until `release`."""
+        """Stop probing the share until `release`."""
         self._held = False
         self.program.hold()
 
     def release(self) -> None:
-        """Go on probing the share."""
+        """Continue to probe the share."""
         self.program.release()

@@ -1,8 +1,8 @@
-"""How busy this host is, from the kernel's own accounts: what an iteration on it had to wait for.
+"""How busy this host is, from the kernel's own counters: what an iteration had to wait for.
 
-Processor time that others use does not show it: on a host whose processors are all in use it stays the same however
-many tasks want them. Pressure (the share of time in which some task waited) and the run queue (how many waited) do.
-Sources: Documentation/accounting/psi.rst; Documentation/scheduler/sched-stats.rst; proc(5), loadavg.
+Processor time used by others does not show it: when all processors are in use it stays the same however many tasks
+wait. Pressure (the fraction of time in which some task waited) and the run queue (how many waited) do. Sources:
+Documentation/accounting/psi.rst; Documentation/scheduler/sched-stats.rst; proc(5), loadavg.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ YARDSTICK_ROUNDS, YARDSTICK_BYTES = 3, 1 << 18
 
 
 class LoadMonitor:
-    """What the host did since the last sample.
+    """The host's load since the last sample.
 
-    host.cpu_pressure, host.io_pressure: the share of time in which at least one task waited for a processor, for I/O.
-    host.waiting: tasks that waited for a processor, on average. host.cpus: how many processors there are.
-    host.steal: cores that a hypervisor below gave to others.
-    host.yardstick_ms: processor time that a fixed computation takes: clock rate, caches, steal time that is not
-    reported. A source that this kernel does not have gives no number.
+    host.cpu_pressure, host.io_pressure: the fraction of time in which at least one task waited for a processor, for
+    I/O. host.waiting: tasks that waited for a processor, on average. host.cpus: how many processors there are.
+    host.steal: cores that an underlying hypervisor gave to others. host.yardstick_ms: processor time that a fixed
+    computation takes: clock rate, caches, steal time that is not reported. A source that this kernel does not have
+    gives no number.
     """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
@@ -50,7 +50,7 @@ class LoadMonitor:
         self._last = self._totals()
 
     def look(self) -> None:
-        """Look at the run queue; cheap, and does nothing when called sooner than `LOOK` after the last time."""
+        """Read the run queue; cheap, and does nothing within `LOOK` of the last call."""
         now = time.monotonic()
         if now - self._looked < LOOK:
             return
@@ -59,11 +59,11 @@ class LoadMonitor:
             running = int((self._proc / "loadavg").read_text().split()[3].partition("/")[0])
         except (OSError, ValueError, IndexError):
             return
-        # the task that looks is running itself
+        # the reading task itself is running
         self._queue.append(max(0, running - 1))
 
     def sample(self) -> dict[str, float]:
-        """See Monitor. The numbers are of the time since the last sample."""
+        """See Monitor. The numbers are for the time since the last sample."""
         self._looked = 0.0
         self.look()
         now, totals = time.monotonic(), self._totals()
@@ -79,7 +79,7 @@ class LoadMonitor:
         return values
 
     def _totals(self) -> dict[str, float]:
-        """Seconds since boot by the name of what they are."""
+        """Seconds since boot, by name."""
         totals = {"steal": float(getattr(psutil.cpu_times(), "steal", 0.0))}
         for kind in ("cpu", "io"):
             if (pressure := self._pressure(kind)) is not None:

@@ -1,9 +1,8 @@
 """A process of this host: memory, descriptors, threads, CPU, straight from /proc.
 
-`own_mb` is the resident memory without the guest's (what the guest touches is not the device's) and without the
-buffer of translated code that QEMU keeps where there is no KVM (`translated_mb`): it fills up to 1 GiB, then QEMU
-starts it over.
-Sources: proc(5), smaps; QEMU's tcg/region.c, size_code_gen_buffer.
+`own_mb` is the resident memory without the guest's memory and, without KVM, without QEMU's buffer of translated code
+(`translated_mb`): it fills up to 1 GiB, then QEMU starts it over. Sources: proc(5), smaps; QEMU's tcg/region.c,
+size_code_gen_buffer.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from soak.inside.elsewhere import process
 
 
 class ProcessMonitor:
-    """One process under a name; `guest_mb` is the memory of the guest that it maps, 0 when there is none.
+    """One process under a name; `guest_mb` is the guest memory that it maps, 0 if there is none.
 
-    With `detail` off only what is cheap is read: status and stat, not the mappings.
+    With `detail` off only cheap files are read: status and stat, not the mappings.
     """
 
     def __init__(self, name: str, pid: int, guest_mb: int = 0, detail: bool = True) -> None:

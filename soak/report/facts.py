@@ -1,4 +1,4 @@
-"""A run as its reports tell it: plain data, so that page, JSON and text cannot disagree."""
+"""A run as its reports show it: plain data, so page, JSON and text cannot disagree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ORDER = {"fail": 0, "unknown": 1, "pass": 2}
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that went wrong, with what was kept of it."""
+    """Something that went wrong, with the kept files."""
 
     at: float
     what: str
@@ -80,7 +80,7 @@ class Facts:
         return words + self.open_questions()
 
     def open_questions(self) -> str:
-        """How many judgements are neither: a pass does not speak for them."""
+        """How many judgements are neither: a pass does not cover them."""
         unknown = [j for j in self.judgements if j.verdict == "unknown"]
         if not unknown:
             return ""
@@ -186,7 +186,7 @@ def command(plan: Plan, *, only: Iteration | None = None) -> str:
 
 
 def replay(plan: Plan, iteration: Iteration) -> str:
-    """How to see that iteration again: exactly, where the workload is the only one of its name."""
+    """The command that repeats that iteration, exactly if the workload is the only one of its name."""
     return command(plan, only=iteration)
 
 

@@ -1,4 +1,4 @@
-"""The page: one file, nothing fetched from anywhere."""
+"""The page: one self-contained file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LATENCY = (
 
 
 def plots_of(facts: Facts) -> list[Plot]:
-    """Every plot that has something to show."""
+    """Every plot that is not empty."""
     record, clock = facts.record, facts.record.clock()
     every = {name for sample in record.samples for name in sample.values}
 
@@ -72,7 +72,7 @@ def plots_of(facts: Facts) -> list[Plot]:
 
 
 def spans_of(facts: Facts, clock: Clock) -> list[Span]:
-    """What is shaded: faults, and restarts of the target."""
+    """The shaded spans: faults, and restarts of the target."""
     spans = [Span(clock(d.begin), clock(d.end or d.begin + 60), d.name) for d in facts.record.faults()]
     return spans + [
         Span(clock(e.at), clock(e.at) + 5, f"target: {e.data.get('what')}") for e in facts.record.kind("trouble")
@@ -123,7 +123,7 @@ def page_of(facts: Facts) -> str:
 
 
 def rendered(template: str, **values: object) -> str:
-    """The page that a template of this package makes of the values, in the style of all of them."""
+    """A page rendered from a template of this package, in their common style."""
     templates = templates_of("soak.report")
     templates.filters.update(when=when, duration=duration)
     style = Markup((Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8"))

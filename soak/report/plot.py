@@ -1,4 +1,4 @@
-"""Plots as inline SVG: a few lines or dots over the time that the run worked, faults shaded."""
+"""Plots as inline SVG: a few lines or dots over the run's working time, with faults shaded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time that is marked, in seconds of work."""
+    """A marked stretch of time, in seconds of work."""
 
     begin: float
     end: float
@@ -28,7 +28,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """What one picture shows; `dots` are drawn as such, `lines` joined."""
+    """The content of one picture: `dots`, and `lines` that are joined."""
 
     title: str
     unit: str
@@ -117,6 +117,6 @@ def svg(plot: Plot, total: float, spans: Sequence[Span]) -> Markup:
 
 
 def legend(plot: Plot) -> list[tuple[str, str]]:
-    """(name, colour) of what is drawn."""
+    """(name, colour) of each series."""
     names = [*plot.lines, *plot.dots]
     return [(name, COLOURS[number % len(COLOURS)]) for number, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""The text block for a ticket: 78 columns, every judge, and every line whole."""
+"""The text block for a ticket: 78 columns, with every judge; commands are not wrapped."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def text_of(facts: Facts) -> str:
         lines += wrapped(f"{j.verdict:<8} {j.name}: {j.reason}")
     for said in remedy(facts):
         lines += wrapped(said)
-    # One line, however long: it is there to be pasted.
+    # One line, however long, so that it can be pasted.
     return "\n".join([*lines, f"replay: {facts.command}"]) + "\n"
 
 
 def verdict_of(facts: Facts) -> str:
-    """The verdict in a word; PASS only where no question is open."""
+    """The verdict in a word; PASS only if no question is open."""
     if facts.verdict == "pass" and facts.open_questions():
         return f"nothing wrong was seen{facts.open_questions()}"
     return f"{_WORDS[facts.verdict]}{facts.open_questions()}"
 
 
 def load_of(facts: Facts) -> str:
-    """How long iterations worked that ended, without set-up, gaps and what lies between iterations."""
+    """The total time of ended iterations, without set-up and gaps."""
     jobs = len(facts.record.workloads())
     number = f"{jobs} workloads" if jobs > 1 else "one workload"
     loaded, worked = duration(loaded_of(facts)), duration(facts.worked)
@@ -64,13 +64,13 @@ def load_of(facts: Facts) -> str:
 
 
 def loaded_of(facts: Facts) -> float:
-    """Seconds that a workload worked, the mean of all of them."""
+    """Seconds that the workloads worked, on average."""
     names = facts.record.workloads()
     return sum(i.seconds for name in names for i in facts.record.ended(name)) / max(1, len(names))
 
 
 def remedy(facts: Facts) -> list[str]:
-    """What lets a run pass that only judges of numbers over time keep from it."""
+    """How a run can pass if only judges of numbers over time are open."""
     judges = {j.judge for j in facts.judgements if j.verdict == "unknown" and not j.accepted}
     if facts.verdict != "unknown" or not judges <= set(ACCEPTABLE):
         return []

@@ -1,7 +1,7 @@
-"""Soaks of one target on several machines as one report: one journal a machine, one verdict over all.
+"""Soaks of one target on several machines as one report: one journal per machine, one verdict for all.
 
-Rule of this module: no journal is changed or copied. Each run is judged for itself, as `assay9 soak report` does; the
-whole fails where one of them fails, and passes where each passes.
+Rule of this module: no journal is changed or copied. Each run is judged by itself, as by `assay9 soak report`; the
+whole fails if one of them fails, and passes if each passes.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Together:
 def together(directories: Sequence[Path]) -> Together:
     """The runs of these directories.
 
-    Raises UsageError, one line, where they are not of one kind, one still runs, or one is there twice.
+    Raises UsageError, one line, if they are of different kinds, one still runs, or one is a duplicate.
     """
     machines: list[Machine] = []
     for directory in directories:
@@ -151,7 +151,7 @@ def write_together(whole: Together, place: Path) -> None:
 
 
 def json_of_all(whole: Together, name: str) -> dict[str, Any]:
-    """What report.json holds: that of one run, with `machines`; judgements are named by their machine."""
+    """What report.json holds: that of one run, with `machines`; judgements are prefixed by their machine."""
     each = [json_of(machine.facts) for machine in whole.machines]
     hosts = _names(whole)
     made: dict[str, Any] = {**each[0], "run": name, "verdict": whole.verdict, "sentence": whole.sentence()}
@@ -179,7 +179,7 @@ def json_of_all(whole: Together, name: str) -> dict[str, Any]:
 
 
 def _names(whole: Together) -> list[str]:
-    """A machine's name, with a number where two runs have the same host."""
+    """A machine's name, with a number if two runs have the same host."""
     hosts = [machine.host or "unknown host" for machine in whole.machines]
     return [f"{host} ({hosts[:n].count(host) + 1})" if hosts.count(host) > 1 else host for n, host in enumerate(hosts)]
 

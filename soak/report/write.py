@@ -48,7 +48,7 @@ def json_of(facts: Facts) -> dict[str, Any]:
 
 
 def write(journal: Journal) -> Facts:
-    """Write the three files. Raises InfrastructureError where they cannot be written."""
+    """Write the three files. Raises InfrastructureError if they cannot be written."""
     facts = facts_of(journal.run_dir.name, Record.of(journal))
     try:
         replace(journal.run_dir / "report.json", json.dumps(json_of(facts), indent=1, default=str))
@@ -62,7 +62,7 @@ def write(journal: Journal) -> Facts:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write it whole or not at all: a report from before stays until then."""
+    """Write it atomically: an earlier report stays until then."""
     new = path.with_name(f".{path.name}.new")
     new.write_text(text, encoding="utf-8", errors="backslashreplace")
     new.replace(path)

@@ -1,6 +1,6 @@
 """The workloads of a soak; each declares what runs inside and how its iterations are judged.
 
-The programs themselves are in `soak.inside`, because they run in the guest; here is what the runner must know.
+The programs themselves are in `soak.inside`, because they run in the guest; this package has what the runner must know.
 """
 
 from __future__ import annotations

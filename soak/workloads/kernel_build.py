@@ -100,7 +100,7 @@ def unit_of(asked: str, accelerator: str) -> tuple[list[str], int]:
 
 
 def check(options: dict[str, Any]) -> None:
-    """What can be known of the options before anything starts. Raises UsageError."""
+    """Check the options as far as possible before anything starts. Raises UsageError."""
     unit_of(str(options["unit"]), "")
     config, source = str(options["config"]), str(options["source"])
     if is_file(config):
@@ -126,7 +126,7 @@ def is_file(config: str) -> bool:
 
 
 def _tools(host: Host, cache: Path) -> tuple[ToolChain, str]:
-    """The tool chain of the guest for the host, and what identifies it."""
+    """The guest's tool chain, for the host, and its identity."""
     image = host.deployment.suite_image()
     if image is None and host.deployment.guest_mb:
         raise InfrastructureError(
@@ -179,7 +179,7 @@ def _forget(cache: Path) -> None:
 
 
 def prepare(host: Host) -> dict[str, Any]:
-    """Sources for the guest and the unit; the build outside as far as it decides either."""
+    """Prepare the sources for the guest and the unit, and the build outside as far as they depend on it."""
     options = {**OPTIONS, **host.job.options}
     accelerator = str(host.deployment.environment().get("accelerator", ""))
     targets, count = unit_of(str(options["unit"]), accelerator)
@@ -250,7 +250,7 @@ def _place(host: Host, archive: Path, config: str) -> dict[str, Any]:
 
 
 def answer(host: Host, question: dict[str, Any]) -> Any:
-    """What a build of these targets outside makes; or which sources are not as they were, read outside."""
+    """The result of building these targets outside; or which sources have changed, read outside."""
     if "sources" in question:
         expected = json.loads((Path(host.kept["archive"]).with_suffix(".json")).read_text())
         files = {path: seen for path, seen in expected.items() if not seen.startswith("symlink ")}
@@ -263,7 +263,7 @@ def answer(host: Host, question: dict[str, Any]) -> Any:
 
 
 def _built_again(host: Host, reference: Reference, source: Path, targets: list[str]) -> dict[str, Any]:
-    """What a build outside makes from sources that are unpacked again: before the share is blamed for a difference."""
+    """The result of a build outside from freshly unpacked sources, before the share is blamed for a difference."""
     kept = reference.build(targets)
     host.note("objects differ: building outside once more, from sources unpacked again")
     reference.unpack_again(source, targets)
@@ -274,7 +274,7 @@ def _built_again(host: Host, reference: Reference, source: Path, targets: list[s
 
 
 def collect(host: Host, data: dict[str, Any]) -> dict[str, bytes]:
-    """The reference's objects for those that differ, as far as its tree has them."""
+    """The reference's objects for those that differ, if its tree has them."""
     reference, _ = _reference(host)
     out = {}
     for path in data.get("files", ()):

@@ -1,6 +1,6 @@
 """The build outside: the same tree, the same tool chain (the guest's own root, entered by chroot), the host's disk.
 
-All mounts are made in a mount namespace that ends with the build, so that none is ever left over.
+All mounts are made in a mount namespace that ends with the build, so none is left over.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ KEPT = "kept.json"
 
 
 def keep(directory: Path, *names: str) -> None:
-    """Record what these files of a reference hold."""
+    """Record the content of these files of a reference."""
     kept = directory / KEPT
     listed = json.loads(kept.read_text()) if kept.is_file() else {}
     new = kept.with_suffix(".new")
@@ -55,7 +55,7 @@ def keep(directory: Path, *names: str) -> None:
 
 
 def damage(directory: Path) -> str:
-    """Which file of a reference is not what it was; empty where each is, and where nothing was kept yet."""
+    """Which file of a reference has changed; empty if none has, or nothing was recorded yet."""
     if not directory.is_dir():
         return ""
     try:
@@ -69,14 +69,14 @@ def damage(directory: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ToolChain:
-    """Where the compiler of the builds is: the root of a guest image, or this host where `root` is None."""
+    """Where the compiler of the builds is: the root of a guest image, or this host if `root` is None."""
 
     root: Path | None
     place: str
     """The path of the tree inside the guest: a path that gets into an object must be the same in both."""
 
     def run(self, tree: Path, argv: list[str]) -> tuple[int, str, str]:
-        """Run a command in the tree: status, standard output, standard error."""
+        """Run a command in the tree; returns status, standard output, standard error."""
         environment = {**SAFE, **BUILD}
         if self.root is not None:
             (self.root / self.place.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -126,14 +126,14 @@ def unpacked_root(squashfs: Path, build_id: str, cache: Path, progress: Progress
 
 
 class Reference:
-    """A tree that is configured and built outside, in a directory of its own."""
+    """A tree that is configured and built outside, in its own directory."""
 
     def __init__(self, directory: Path, tools: ToolChain, config: str, config_file: bytes) -> None:
         self.directory, self.tree, self._tools = directory, directory / "linux", tools
         self._config, self._config_file = config, config_file
 
     def make(self, *targets: str) -> list[str]:
-        """Call make; its standard error. Raises InfrastructureError."""
+        """Call make; returns its standard error. Raises InfrastructureError."""
         status, out, err = self._tools.run(self.tree, ["make", f"-j{os.cpu_count() or 1}", *targets])
         if status:
             lines = [line for line in (out + err).splitlines() if "rror" in line] or (out + err).splitlines()
@@ -145,7 +145,7 @@ class Reference:
         return err.splitlines()
 
     def configure(self) -> None:
-        """Configure, and remember what is there then. Nothing when it has been done."""
+        """Configure, and remember the files then. Does nothing if it has been done."""
         if (self.directory / "configured.json").is_file():
             return
         if self._config_file:
@@ -157,13 +157,13 @@ class Reference:
         keep(self.directory, "configured.json")
 
     def made_by_configuring(self, below: tuple[str, ...]) -> list[str]:
-        """Files that configuring made and whose paths begin so."""
+        """Files that configuring made and whose paths begin with the prefix."""
         configured = json.loads((self.directory / "configured.json").read_text())
         had = set(json.loads((self.directory / "sources.json").read_text()))
         return [path for path in configured["files"] if path.startswith(below) and path not in had]
 
     def unpack_again(self, archive: Path, targets: list[str]) -> None:
-        """Forget what was built and configured, and unpack the sources once more."""
+        """Remove what was built and configured, and unpack the sources again."""
         remove_tree(self.tree)
         for old in (self._answer(targets), self.directory / "configured.json"):
             old.unlink()
@@ -174,9 +174,9 @@ class Reference:
         return self.directory / f"reference-{key}.json"
 
     def build(self, targets: list[str]) -> dict[str, Any]:
-        """Hashes of the objects, and what the compiler said, for these targets of make; kept for the next time.
+        """Hashes of the objects, and the compiler's messages, for these targets of make; kept for the next time.
 
-        Objects of other units that the tree already has are built again, because the answer is about this unit alone.
+        Existing objects of other units are built again, because the answer is only about this unit.
         """
         answer = self._answer(targets)
         if not answer.is_file():

@@ -44,7 +44,7 @@ NOBODY = ("scripts/coccinelle/", "scripts/gdb/", "tools/testing/")
 
 
 def run(argv: list[str], cwd: Path | None = None) -> None:
-    """Run a tool of the host. Raises InfrastructureError with its words."""
+    """Run a tool of the host. Raises InfrastructureError with its output."""
     try:
         done = subprocess.run(dying_with_parent(argv), cwd=cwd, capture_output=True, check=False)
     except OSError as e:
@@ -55,9 +55,9 @@ def run(argv: list[str], cwd: Path | None = None) -> None:
 
 
 def archive_of(source: str, cache: Path, progress: Callable[[str], None]) -> Path:
-    """The archive of the sources: a version names a Debian package, anything else a tree or tarball of the user's.
+    """The archive of the sources: a version names a Debian package, anything else the user's tree or tarball.
 
-    Raises UsageError when there is no such thing, InfrastructureError when it cannot be fetched.
+    Raises UsageError if it does not exist, InfrastructureError if it cannot be fetched.
     """
     cache.mkdir(parents=True, exist_ok=True)
     if VERSION.fullmatch(source):
@@ -105,7 +105,7 @@ def _debian(version: str, cache: Path, progress: Callable[[str], None]) -> Path:
 
 
 def unpack(archive: Path, tree: Path) -> None:
-    """Unpack it, without its first directory. Raises InfrastructureError, even when there is too little room."""
+    """Unpack it, without its first directory. Raises InfrastructureError, also if the disk is too small."""
     tree.mkdir(parents=True)
     times = 1.5 if archive.suffix == ".tar" else UNPACKED
     require_space(tree, round(times * archive.stat().st_size / 1_000_000) + BUILD_MB, "unpacking the kernel's sources")
@@ -123,7 +123,7 @@ def sources(tree: Path) -> list[str]:
 
 
 def read_by_objects(tree: Path, objects: Iterable[str]) -> dict[str, set[str]]:
-    """Which files the compiler read for each of these objects, by the .cmd files that a build left beside them.
+    """Which files the compiler read for each of these objects, from the .cmd files beside them.
 
     Objects without one are left out.
     """
@@ -141,10 +141,10 @@ def _words(command: Path) -> set[str]:
 
 
 def needed(tree: Path, all_sources: Iterable[str], without: Iterable[str] = ()) -> list[str]:
-    """The sources that a build which has been done in the tree can have read, unless for the objects `without`.
+    """The sources that a finished build in the tree can have read, except for the objects `without`.
 
-    Its .cmd files name every file that a compiler read; what describes the build (Kconfig, the Makefiles on the
-    way, scripts, the architecture's tables) is taken whole, because nothing records who reads it.
+    Its .cmd files name every file that a compiler read; files that describe the build (Kconfig, the Makefiles on the
+    way, scripts, the architecture's tables) are all included, because nothing records who reads them.
     """
     read: set[str] = set()
     skipped = {tree / os.path.dirname(path) / f".{os.path.basename(path)}.cmd" for path in without}
@@ -171,9 +171,9 @@ def needed(tree: Path, all_sources: Iterable[str], without: Iterable[str] = ()) 
 
 
 def pack(tree: Path, paths: list[str], archive: Path, more: Iterable[str] = ()) -> dict[str, str]:
-    """Pack these files of a tree; path -> hash of each, as the program inside makes it.
+    """Pack these files of a tree; returns path -> hash of each, like the program inside.
 
-    `more` are files that a build may write again: packed, and not in what is returned.
+    `more` are files that a build may rewrite: packed, but not returned.
     """
     said = {}
     temporary = archive.with_name(f".{archive.name}.{os.getpid()}")

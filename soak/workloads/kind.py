@@ -1,4 +1,4 @@
-"""What a workload declares."""
+"""The declaration of a workload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workloads that are real programs from Debian: they decide what is right, we only look."""
+"""Workloads that are real programs from Debian: they check themselves, we only watch."""
 
 from __future__ import annotations
 
