@@ -393,3 +393,9 @@ def test_why_kvm_was_not_used_is_what_qemu_said_without_its_source_line() -> Non
     of = made.environment.model_copy(update={"accelerator": "tcg", "accelerator_reason": said})
     shown = " ".join(text(made.model_copy(update={"environment": of})).split())
     assert "TCG (no KVM: kvm_buf_set_msrs: Assertion `ret == n' failed)" in shown
+
+
+def test_the_module_that_python_runs_is_not_the_memory_of_a_guest() -> None:
+    made = sample.record(5)
+    of = made.environment.model_copy(update={"argv": ["python3", "-m", "reference_server", "serve", "/srv"]})
+    assert "reference_server MB" not in text(made.model_copy(update={"environment": of}))

@@ -75,7 +75,8 @@ def _guest(e: Environment) -> str:
     memory = _option(e.argv, "-m")
     why = first_sentence(_SOURCE.sub("", e.accelerator_reason), 110)
     speed = e.accelerator.upper() + (f" ({why})" if why else "")
-    parts = [image, e.guest_kernel and f"Linux {e.guest_kernel}", cpus and f"{cpus} vCPU", memory and f"{memory} MB"]
+    memory = f"{memory} MB" if memory.isdigit() else ""  # -m of Python names a module
+    parts = [image, e.guest_kernel and f"Linux {e.guest_kernel}", cpus and f"{cpus} vCPU", memory]
     return sentence(
         [
             *parts,
