@@ -90,7 +90,7 @@ class Kind(ABC, Generic[T, O]):
     """It judges the suite: cases that no server can fail run, too."""
 
     def transports(self, target: T) -> tuple[str, ...]:
-        """The transports for raw frames, the default first; none if there are none."""
+        """The transports for raw frames, the default first: "socket", or names of transports with virtqueues."""
         return ()
 
     def unused(self, target: T, use: Use) -> Iterator[tuple[str, str]]:
