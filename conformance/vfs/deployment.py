@@ -20,7 +20,7 @@ from guests.images.store import Image
 from guests.machines.spec import Multidevs, SecurityModel
 
 Progress = Callable[[str], None]
-Export = Literal["directory", "symlink", "odd-name"]
+Export = Literal["directory", "symlink", "odd-name", "same"]
 
 
 class MountFailed(InfrastructureError):
@@ -39,7 +39,8 @@ class Device:
     readonly: bool = False
     multidevs: Multidevs = "remap"
     export: Export = "directory"
-    """The path that the hypervisor exports: the directory, a symbolic link to it, one with an odd name."""
+    """The path that the hypervisor exports: the directory, a symbolic link to it, one with an odd name; or the very
+    directory that the first machine exports, so that two guests share it."""
 
     def __str__(self) -> str:
         """How it differs from the default: readonly, mapped-xattr, multidevs=forbid."""

@@ -24,7 +24,8 @@ class Further:
 
     def __init__(self, deployment: Deployment, directory: str) -> None:
         self._deployment, self._directory = deployment, directory
-        self._open: list[tuple[Place, Share]] = []
+        self._open: list[tuple[Place, Share, bool]] = []
+        """Each with whether the case's directory in it is left to whoever made it."""
         self.machines: dict[str, dict[str, Any]] = {}
         """Second machines that the case used: label -> what each says of itself."""
 
@@ -38,12 +39,12 @@ class Further:
 
     def another(self, parent: Share, device: Device, mount: MountOptions) -> Share:
         """A share with another device."""
-        return self._share(parent, self._deployment.another(device, mount), mount)
+        return self._share(parent, self._deployment.another(device, mount), mount, keep=device.export == "same")
 
     def crossed(self) -> Crossed:
         """The messages of second machines; those of the same guest are in its own trace."""
         seen = NOTHING
-        for place, share in self._open:
+        for place, share, _ in self._open:
             if place.in_second_machine and place.deployment.traced:
                 with contextlib.suppress(InfrastructureError, OSError):
                     seen = seen.and_then(parse(share.inside.agent.calls.trace_end()))
@@ -51,12 +52,12 @@ class Further:
 
     def ground_lost(self) -> GroundLost | None:
         """A failure under a second machine that the target did not cause, or None."""
-        seconds = [place.deployment for place, _ in self._open if place.in_second_machine]
+        seconds = [place.deployment for place, *_ in self._open if place.in_second_machine]
         return next((lost for one in seconds if (lost := one.ground_lost()) is not None), None)
 
     def charged(self, raised: BaseException | None) -> BaseException | None:
         """The outcome of the case; the crash of a second machine is charged to the case, not to the infrastructure."""
-        for place, _ in self._open:
+        for place, *_ in self._open:
             if place.in_second_machine and isinstance(raised, InfrastructureError):
                 trouble = place.deployment.trouble()
                 if trouble is not None:
@@ -66,12 +67,13 @@ class Further:
     def tidy(self, *, hung: bool) -> None:
         """Release everything. Raises OSError or InfrastructureError for files that cannot be removed."""
         open_, self._open = self._open, []
-        for place, share in open_:
+        for place, share, keep in open_:
             try:
                 for link in (share.inside.agent, share.outside.agent):
                     link.reap()
                     link.calls.reset()
-                share.outside.agent.calls_with(timeout=20.0).drop_root(share.outside.root)
+                if not keep:
+                    share.outside.agent.calls_with(timeout=20.0).drop_root(share.outside.root)
                 if hung:
                     raise InfrastructureError("a call hung")
             except (OSError, InfrastructureError):
@@ -89,7 +91,7 @@ class Further:
         if place.in_second_machine:
             self.machines[place.label] = d.environment()
         if process == "main":
-            d.outside.calls.fresh_root(outside_root)
+            (d.outside.calls.setroot if keep else d.outside.calls.fresh_root)(outside_root)
             d.inside.calls.setroot(inside_root)
             if d.traced:
                 d.inside.calls.trace_begin()
@@ -112,5 +114,5 @@ class Further:
             label=place.label,
         )
         share = Share(parent.case, mounted, parent=parent)
-        self._open.append((place, share))
+        self._open.append((place, share, keep))
         return share

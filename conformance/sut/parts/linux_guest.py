@@ -92,7 +92,8 @@ class GuestDeployment(ShareDeployment, Generic[M]):
 
     def _agent_outside(self, *more: Path) -> AgentLink:
         """The agent outside; as root it can write below the scratch directory and the run's, the caches, and `more`."""
-        writable = (self.host.scratch.path, self.base, paths.runtime_dir(), paths.cache_dir(), *more)
+        elsewhere = [path for path in self.exports if not path.is_relative_to(self.host.scratch.path)]
+        writable = (self.host.scratch.path, self.base, paths.runtime_dir(), paths.cache_dir(), *more, *elsewhere)
         log = self.base / "outside-agent.log"
         return self.host.start_holder(writable=writable if os.geteuid() == 0 else (), log=log)
 

@@ -87,7 +87,8 @@ class Sockets(ABC, Serving):
         # a socket's path holds 107 bytes, and a run directory is easily longer
         self._directory = Path(tempfile.mkdtemp(prefix="s-", dir=paths.runtime_dir()))
         self._claim = claim(self._directory.name, (self._directory,), keep=False)
-        self._writable = [scratch, base, self._directory]
+        elsewhere = [path for path in exports if not path.is_relative_to(scratch)]
+        self._writable = [scratch, base, self._directory, *elsewhere]
         self._running: list[ServerProcess] = []
         self.sockets = [self._directory / tag for tag in tags]
         self.version = "" if table.command else version_of("assay9")

@@ -31,11 +31,12 @@ class QemuDeployment(SeveralDevices[QemuMachine], QemuGuest):
         options: DeviceOptions = DeviceOptions(),  # noqa: B008 - frozen
         load: Load | None = None,
         devices: Devices = (),
+        same: Path | None = None,
     ) -> None:
         model = security_model(options.security_model, target.machine.security_model)
         super().__init__(target, run_dir, progress, options, load)
         self.security_model: str = model
-        self._lay_out(devices, model, Device(multidevs=target.machine.multidevs))
+        self._lay_out(devices, model, Device(multidevs=target.machine.multidevs), same)
         self.spec = replace(
             self.spec,
             shares=tuple(
@@ -51,7 +52,9 @@ class QemuDeployment(SeveralDevices[QemuMachine], QemuGuest):
         )
         self.comparer = comparer(model, target.profile.overrides())
         alone = options.model_copy(update={"keep_guest": False})
-        self._second = SecondMachines(lambda devices: QemuDeployment(target, run_dir, progress, alone, load, devices))
+        self._second = SecondMachines(
+            lambda devices: QemuDeployment(target, run_dir, progress, alone, load, devices, self.exports[0])
+        )
 
     def _served(self) -> set[str]:
         owners = self.security_model == "passthrough" and os.geteuid() == 0

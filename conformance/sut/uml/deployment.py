@@ -32,6 +32,7 @@ from guests.machines.uml.spec import UmlSpec
 SETS: tuple[Devices, ...] = (
     (Device("passthrough"), Device("mapped-xattr")),
     (Device(readonly=True), Device(export="symlink"), Device(export="odd-name")),
+    (Device(export="same"),),
 )
 """Devices that share a machine; see `second_vm`."""
 
@@ -53,9 +54,10 @@ class UmlDeployment(SeveralDevices[UmlMachine]):
         options: GuestOptions = GuestOptions(),  # noqa: B008 - frozen
         load: Load | None = None,
         devices: Devices = (),
+        same: Path | None = None,
     ) -> None:
         super().__init__(target, run_dir, progress, options.export_fs)
-        self._lay_out(devices, "passthrough")
+        self._lay_out(devices, "passthrough", same=same)
         more = [_arguments(device) for device in self.devices]
         self._backends = Backends(target.server, self.base, self.host.scratch.path, self.served, more=more)
         self._serving = self._backends
@@ -72,7 +74,7 @@ class UmlDeployment(SeveralDevices[UmlMachine]):
         self.inside_root = self.mount_point(0)
         self.comparer = comparer("passthrough", target.profile.overrides())
         self._second = SecondMachines(
-            lambda devices: UmlDeployment(target, run_dir, progress, options, load, devices), SETS
+            lambda devices: UmlDeployment(target, run_dir, progress, options, load, devices, self.exports[0]), SETS
         )
 
     def _bring_up(self) -> None:

@@ -18,6 +18,7 @@ Devices = tuple[Device, ...]
 SETS: tuple[Devices, ...] = (
     (Device("passthrough"), Device("mapped-xattr"), Device("mapped-file"), Device("none")),
     (Device(readonly=True), Device(export="symlink"), Device(multidevs="forbid"), Device(export="odd-name")),
+    (Device(export="same"),),
 )
 """Devices that share a machine, so that cases that ask for one after the other cost one start."""
 

@@ -15,6 +15,8 @@ from guests.machines.spec import SecurityModel
 
 ODD_NAME = "a name, with=odd 'characters' \N{LATIN SMALL LETTER U WITH DIAERESIS}"
 
+_NAMES = {"odd-name": ODD_NAME}
+
 
 class SeveralDevices(GuestDeployment[M]):
     """Four devices; cases run on `share0` unless they request another."""
@@ -25,16 +27,22 @@ class SeveralDevices(GuestDeployment[M]):
     """What each device exports: its directory, or a symbolic link to it."""
     _second: SecondMachines
 
-    def _lay_out(self, given: Sequence[Device], model: SecurityModel, plain: Device = Device()) -> None:  # noqa: B008 - frozen
+    def _lay_out(
+        self,
+        given: Sequence[Device],
+        model: SecurityModel,
+        plain: Device = Device(),  # noqa: B008 - frozen
+        same: Path | None = None,
+    ) -> None:
         """Name the exports: for the devices `given`, then for `plain` ones, one for each tag.
 
-        `model`: the security model of devices that request none.
+        `model`: the security model of devices that request none. `same`: what the first machine exports.
         """
         scratch = self.host.scratch.path
         devices = [*given, *[plain] * (len(TAGS) - len(given))]
         self.devices = [replace(one, security_model=one.security_model or model) for one in devices]
         self.exports = [
-            scratch / (ODD_NAME if device.export == "odd-name" else tag)
+            same if same is not None and device.export == "same" else scratch / _NAMES.get(device.export, tag)
             for tag, device in zip(TAGS, self.devices, strict=True)
         ]
         self.served = [
