@@ -113,8 +113,7 @@ class HypervisorDeployment(AttachDeployment):
         Raises InfrastructureError, and WrongClock where no boot gets it right.
         """
         for left in reversed(range(_BOOTS)):
-            self._await_guest()
-            rate = self._clock_rate()
+            rate = self._await_guest()
             if not rate.wrong:
                 return
             if not left:
@@ -124,18 +123,23 @@ class HypervisorDeployment(AttachDeployment):
             self.vm.boot_again()
 
     def _clock_rate(self) -> Rate:
-        """How fast the guest's clock runs, roughly: each look is a command over SSH."""
+        """How fast the guest's clock runs, roughly: each look is a command over SSH. Raises InfrastructureError."""
         host = reach(self.attached.guest, self.attached.ssh_config)
         try:
             clock = uptime(host)
             first = clock.glance()
             time.sleep(_CLOCK)
             return rate_between(first, clock.glance())
+        except TimeoutError as error:
+            raise InfrastructureError(str(error)) from None
         finally:
             host.close()
 
-    def _await_guest(self) -> None:
-        """Open the console, hold its dialogue, and wait until SSH answers. Raises InfrastructureError."""
+    def _await_guest(self) -> Rate:
+        """Open the console, hold its dialogue, and wait until SSH answers; how fast the guest's clock runs.
+
+        Raises InfrastructureError.
+        """
         if self._console is not None:
             self._console.open()
             self._console.hold_dialogue()
@@ -145,8 +149,7 @@ class HypervisorDeployment(AttachDeployment):
             began = time.monotonic()
             try:
                 self.attached = replace(self.attached, guest=self._destination())
-                reach(self.attached.guest, self.attached.ssh_config).close()
-                return
+                return self._clock_rate()
             except InfrastructureError as error:
                 why = str(error)
             if not self.vm.alive():
