@@ -129,13 +129,10 @@ class Runner:
         with signals.deferred():  # a half-made deployment cannot be stopped
             self._deployment = kind_of(target).deployment(asked, directory.absolute(), self.view.line)
         self._deployment.start()
-        self.journal.event(
-            "environment",
-            **self._deployment.environment(),
-            host_kernel=platform.release(),
-            host_cpus=os.cpu_count(),
-            guest=self._deployment.guest_mb > 0,
-        )
+        host = {"host_kernel": platform.release(), "host_cpus": os.cpu_count()}
+        # a machine of the user's describes its guest in words, which are as true
+        guest = {"guest": self._deployment.guest_mb > 0}
+        self.journal.event("environment", **{**guest, **self._deployment.environment(), **host})
         self._mark = self._deployment.mark()
 
     def _options(self) -> MountOptions:

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ class SshServer:
     user: str = "root"
     port: int = 0
     known: bool = True
+    slow_login: float = 0.0
+    """Seconds that checking a key takes."""
     more: str = ""
     """Further lines of the client's configuration for the alias."""
     commands: list[str] = field(default_factory=list)
@@ -110,6 +113,7 @@ class _Session(paramiko.ServerInterface):
         self._targets: dict[int, tuple[str, int]] = {}
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        time.sleep(self._server.slow_login)
         right = username == self._server.user and key == self._server.user_key
         return paramiko.common.AUTH_SUCCESSFUL if right else paramiko.common.AUTH_FAILED
 

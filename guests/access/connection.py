@@ -14,8 +14,10 @@ import shlex
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import paramiko
 
@@ -25,7 +27,10 @@ from guests.errors import InfrastructureError, UsageError
 from guests.words import did_you_mean
 
 _LIMIT = 20.0
-"""Seconds for each step of a connection: the socket, the banner, the key exchange, the authentication."""
+"""Seconds in which a machine must take a connection."""
+_SLOW = 120.0
+"""Seconds for each further step: the banner, the key exchange, the authentication. They cost a machine processor time,
+and an emulated one has little of it."""
 _KEEPALIVE = 15
 """Seconds between two signs of life, so that no router on the way forgets the connection."""
 _MOST_JUMPS = 8
@@ -125,7 +130,7 @@ def _authenticated(
     keys = [
         path for name in said.get("identityfile", ()) if (path := os.path.expanduser(name)) and os.path.exists(path)
     ]
-    alias = one.get("hostkeyalias", "")
+    alias, begun = one.get("hostkeyalias", ""), time.monotonic()
     try:
         client.connect(
             alias or one["hostname"],
@@ -134,16 +139,20 @@ def _authenticated(
             key_filename=keys or None,  # type: ignore[arg-type] # paramiko takes a list as well
             allow_agent=one.get("identityagent", "") != "none",
             look_for_keys=False,
-            timeout=_LIMIT,
-            banner_timeout=_LIMIT,
-            auth_timeout=_LIMIT,
+            timeout=_SLOW,
+            banner_timeout=_SLOW,
+            auth_timeout=_SLOW,
             sock=sock,
+            transport_factory=_Patient,
         )
     except (paramiko.SSHException, OSError, EOFError) as error:
         transport = client.get_transport()
         logging_in = transport is not None and transport.is_active()
         client.close()
         wrong_host = isinstance(error, paramiko.BadHostKeyException)
+        if not wrong_host and time.monotonic() - begun >= _SLOW:  # paramiko raises what it met last, not that
+            slow = paramiko.SSHException(f"a step took longer than {_SLOW:.0f} s")
+            raise _failed(destination, config, slow) from error
         if logging_in and isinstance(error, paramiko.SSHException) and not wrong_host:
             raise _keys_refused(destination, config, one["user"], keys, error) from error
         raise _failed(destination, config, error) from error
@@ -159,6 +168,14 @@ def _transport(client: paramiko.SSHClient) -> paramiko.Transport:
     transport = client.get_transport()
     assert transport is not None
     return transport
+
+
+class _Patient(paramiko.Transport):
+    """A connection whose key exchange may take as long as its other steps."""
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self.handshake_timeout = _SLOW
 
 
 class _Refuse(paramiko.MissingHostKeyPolicy):

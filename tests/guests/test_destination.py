@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from guests.access import connection
 from guests.access.connection import connect
 from guests.access.destination import Destination, parse
 from guests.agent.hosts import Host, LocalHost, SshHost
@@ -110,6 +111,18 @@ def test_a_refused_key_is_one_line(tmp_path: Path) -> None:
     server.key_file = other.key_file
     with (
         pytest.raises(InfrastructureError, match=r"machine refuses every key of user root .*ssh -F .* machine true"),
+        reached(server),
+    ):
+        pass
+
+
+def test_a_machine_that_is_slow_to_log_in_has_refused_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_SLOW", 1.0)
+    server = SshServer(tmp_path, slow_login=10.0)
+    with (
+        pytest.raises(
+            InfrastructureError, match=r"SSH to machine failed: a step took longer than 1 s — try it by hand"
+        ),
         reached(server),
     ):
         pass

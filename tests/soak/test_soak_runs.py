@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from conformance.errors import InfrastructureError, UsageError
+from conformance.sut.local.deployment import LocalDeployment
 from guests.agent.link import LinkLost
 from soak import journal as journals
 from soak.cli import soak as soak_command
@@ -31,6 +32,14 @@ def soak(*args: str, limit: float = 600) -> subprocess.CompletedProcess[str]:
 def run_dir(results: Path) -> Path:
     (found,) = results.glob("soak-*")
     return found
+
+
+def test_a_guest_that_is_described_in_words_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `attach` and `hypervisor` describe theirs."""
+    real = LocalDeployment.environment
+    monkeypatch.setattr(LocalDeployment, "environment", lambda self: {**real(self), "guest": "vm: Linux 6.1"})
+    facts, _ = soaked(tmp_path, options={"steps": 5}, iterations=1)
+    assert facts.record.kind("environment")[-1].data["guest"] == "vm: Linux 6.1"
 
 
 def test_a_run_and_its_journal(tmp_path: Path) -> None:
