@@ -117,16 +117,23 @@ class RunningJob:
             answer = {"answer": future.result()} if failure is None else {"error": f"{failure!r}"}
             self.program.answer(place, json.dumps(answer))
         if not self.done and now - self.heard > self.workload.quiet_seconds:
+            if (error := self.program.interference(self._what)) is not None:
+                raise error
             raise CallHung(f"workload {self.job.instance} gave no sign of life for {now - self.heard:.0f} s")
 
     def check(self) -> None:
-        """Raise LinkLost if its program ended before it reported the end of its work."""
+        """Raise LinkLost if its program ended before it reported the end of its work, WorkerKilled if another process
+        ended it."""
         if not self.done and not self.program.running():
             self.poll(time.monotonic())
             if not self.done:
-                raise LinkLost(
-                    f"the program of workload {self.job.instance} ended unexpectedly: {self.program.last_words()}"
-                )
+                said = self.program.last_words()
+                raise self.program.interference(self._what) or LinkLost(f"{self._what} ended unexpectedly: {said}")
+
+    @property
+    def _what(self) -> str:
+        """Its program, for messages."""
+        return f"the program of workload {self.job.instance}"
 
     def _note(self, text: str) -> None:
         if threading.get_ident() != self._thread:  # another thread computes an answer; `poll` reports it

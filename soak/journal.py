@@ -106,6 +106,7 @@ class Journal:
     def __init__(self, run_dir: Path, connection: sqlite3.Connection, lock: int | None) -> None:
         self.run_dir = run_dir
         self._db, self._lock = connection, lock
+        self._file = _identity(run_dir / FILE)
         self.session = 0
         self._series: dict[str, int] = {}
 
@@ -229,6 +230,11 @@ class Journal:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
+            if _identity(self.run_dir / FILE) != self._file:
+                raise InfrastructureError(
+                    f"the journal {self.run_dir / FILE} was removed or replaced while the run wrote to it",
+                    "leave the directory of a run alone; start another run",
+                )
         except BaseException as e:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
@@ -332,6 +338,15 @@ def in_use(run_dir: Path) -> bool:
     except OSError:
         return False  # it cannot be locked on that file system
     return False
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file that is; None where there is none."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino
 
 
 def _lock(run_dir: Path) -> int:

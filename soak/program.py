@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import soak.inside
 from conformance.errors import InfrastructureError
-from guests.agent.link import AgentBug, AgentLink, CallError, CallHung
+from guests.agent.link import AgentBug, AgentLink, CallError, CallHung, WorkerKilled
+from guests.host.endings import interference, sent_signal
 
 _SOURCES = Path(soak.inside.__file__).parent
+_EXIT_CODE = 49
+"""Where the wait status is in /proc/PID/stat, counted from the state. Source: proc(5), field 52."""
 _FAILURES = (InfrastructureError, OSError, CallHung, AgentBug)
 
 
@@ -70,11 +74,24 @@ class InsideProgram:
 
     def running(self) -> bool:
         """Whether its process lives."""
+        return self._stat()[:1] not in ([], ["Z"], ["X"])
+
+    def interference(self, what: str) -> WorkerKilled | None:
+        """The error where another process ended or stopped it, which `what` names; else None."""
+        fields = self._stat()
+        if fields[:1] == ["T"]:
+            return WorkerKilled(f"{what} is stopped: process {self._pid} of the guest got SIGSTOP", "find the sender")
+        status = int(fields[_EXIT_CODE]) if fields[:1] == ["Z"] and len(fields) > _EXIT_CODE else 0
+        sent = sent_signal(-os.WTERMSIG(status)) if os.WIFSIGNALED(status) else None
+        return None if sent is None else WorkerKilled(*interference(what, sent))
+
+    def _stat(self) -> list[str]:
+        """What /proc/PID/stat says from the state (field 3) on; empty where there is no such process."""
         try:
-            state = self._link.calls.read_text(f"/proc/{self._pid}/stat").rsplit(")", 1)[1].split()[0]
+            text = str(self._link.calls.read_text(f"/proc/{self._pid}/stat"))
         except CallError:
-            return False
-        return bool(state not in ("Z", "X"))
+            return []
+        return text.rpartition(")")[2].split()
 
     def answer(self, place: str, text: str) -> None:
         """Answer what it asked, in the file that it waits for."""

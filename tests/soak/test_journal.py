@@ -262,6 +262,22 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
         assert journal.sound()
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced", "moved away with its directory"])
+def test_a_journal_that_is_taken_away_ends_the_run_at_once(tmp_path: Path, how: str) -> None:
+    """A soak of a day went on to its end, and nothing of it was kept."""
+    run = tmp_path / "run"
+    with journals.create(run, {}) as journal:
+        journal.begin_session({})
+        if how.startswith("moved"):
+            run.rename(tmp_path / "elsewhere")
+        else:
+            (run / journals.FILE).unlink()
+        if how == "replaced":
+            (run / journals.FILE).write_bytes(b"")
+        with pytest.raises(InfrastructureError, match="was removed or replaced while the run wrote to it"):
+            journal.event("note")
+
+
 def test_a_day_of_default_sampling_stays_under_20_mb(tmp_path: Path) -> None:
     names = [f"series.{n}" for n in range(40)]
     run = tmp_path / "run"

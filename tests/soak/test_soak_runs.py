@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -170,6 +172,29 @@ def test_an_export_that_vanishes_is_one_line(tmp_path: Path) -> None:
         assert journal.sound()
         assert [e.kind for e in journal.events()][-2:] == ["broken", "session-ended"]
         assert not journal.events("finished"), "it can be resumed"
+
+
+def test_a_workload_that_somebody_kills_is_no_death_of_the_target(tmp_path: Path) -> None:
+    """The OOM killer, for instance. The soak failed the target for it."""
+    args = ["local", "--iterations", "1000000", "--workload", "tree", "--results", str(tmp_path), *QUICK]
+    process = subprocess.Popen(command(*args), stderr=subprocess.DEVNULL)
+    try:
+        wait_for_iterations(tmp_path, 1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        program = next(child for child in children if "soak.inside.tree" in child.cmdline())  # its own come after it
+        program.kill()
+        eventually(lambda: bool(troubles(tmp_path)))
+        assert [said["source"] for said in troubles(tmp_path)] == ["ground"]
+        assert "the program of workload tree was ended by SIGKILL" in troubles(tmp_path)[0]["what"]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def troubles(results: Path) -> list[dict[str, Any]]:
+    """What the run there recorded as troubles so far."""
+    with journals.open_existing(run_dir(results), writable=False) as journal:
+        return [event.data for event in journal.events("trouble")]
 
 
 def test_a_program_that_the_guest_does_not_have_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
