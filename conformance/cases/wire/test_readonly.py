@@ -143,3 +143,53 @@ def test_a_shared_lock(wire: Wire) -> None:
         _populate(host)
         fid = client.open(b"fred", flags=O_RDONLY)
         equal("status of a read lock in Rlock", client.lock(fid, LOCK_TYPE_RDLCK).status, LOCK_SUCCESS, code="value")
+
+
+@case("WIRE-RDONLY-004", covers=[Tlopen], seconds=120)
+def test_opened_for_reading_to_be_truncated(wire: Wire) -> None:
+    """O_TRUNC is refused with EROFS also where the file is opened for reading only, and truncates nothing.
+    Source: open(2), EROFS; Linux's do_open asks for write access to a file that is to be truncated."""
+    with wire.reading_only() as (client, host):
+        _populate(host)
+        before = _state(host)
+        client.lopen(client.walk_to(b"fred"), O_RDONLY | O_TRUNC, expect=EROFS)
+        equal("names and state on the host after Tlopen with O_TRUNC", _state(host), before, code="changed")
+
+
+def _cloned(client: Session, *names: bytes) -> int:
+    """By a Twalk without names from a fid that is there already."""
+    return client.walk_to(start=client.walk_to(*names))
+
+
+def _in_place(client: Session, *names: bytes) -> int:
+    """By a Twalk whose new fid is the old one."""
+    fid = client.walk_to()
+    client.walk(fid, fid, b"dir", b"..", *names)
+    return fid
+
+
+def _up_and_down(client: Session, *names: bytes) -> int:
+    """Through `..`, by one Twalk for each name."""
+    fid = client.walk_to(b"dir")
+    for name in (b"..", *names):
+        fid = client.walk_to(name, start=fid)
+    return fid
+
+
+WAYS: dict[str, Callable[..., int]] = {"cloned": _cloned, "in-place": _in_place, "up-and-down": _up_and_down}
+"""How a fid comes about, beside one Twalk from the fid of Tattach."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@case("WIRE-RDONLY-005", covers=[Twalk], seconds=120)
+def test_every_fid_knows_it(wire: Wire, way: str) -> None:
+    """Whichever way a fid of a read-only export was made, what would change the export is refused with EROFS.
+    Source: EROFS in ERRORS of open(2), mkdir(2) and chmod(2); walk(5)."""
+    reached = WAYS[way]
+    with wire.reading_only() as (client, host):
+        _populate(host)
+        before = _state(host)
+        client.lopen(reached(client, b"fred"), O_WRONLY, expect=EROFS)
+        client.mkdir(reached(client), b"new", expect=EROFS)
+        client.setattr(reached(client, b"fred"), SETATTR_MODE, mode=0o600, expect=EROFS)
+        equal("names and state on the host", _state(host), before, code="changed")

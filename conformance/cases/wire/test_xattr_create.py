@@ -166,6 +166,23 @@ def test_gap_in_the_value(wire: Wire) -> None:
     host_has(wire, b"red")
 
 
+@case("WIRE-XATTR-060", covers=[Txattrcreate, Twrite, Tclunk])
+def test_half_of_the_value_twice(wire: Wire) -> None:
+    """A value whose first half was written twice and whose second half never is not set: what counts is which bytes
+    came, not how many.  Source: chaos/diod protocol.md, xattrcreate: the value is what was written; QEMU
+    v9fs_xattr_fid_clunk refuses a value that is not whole."""
+    client = wire.client
+    fid = with_attributes(wire, colour=b"red")
+    client.xattrcreate(fid, COLOUR, 10)
+    for _ in range(2):
+        client.write.send(fid, 0, b"01234").errno()
+    client.clunk.send(fid).errno()
+    seen = wire.host.xattr(FRED, "user.colour")
+    sent = seen in (b"red", b"01234")
+    what = "the host has the value from before, or the 5 bytes of 10 that were sent"
+    holds(what, sent, seen=seen, code="content", call="Tclunk")
+
+
 @case("WIRE-XATTR-039", covers=[Txattrcreate, Tread])
 def test_read_before_the_write(wire: Wire) -> None:
     """Tread on a value that was announced and not written is refused, or returns only zeros.  Source: CWE-200, as
