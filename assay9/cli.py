@@ -91,7 +91,7 @@ def targets() -> None:
 def main() -> int:
     """Run the command; its exit status. Every expected error becomes one line.
 
-    A KeyboardInterrupt, and click's Abort in its place, go through: `assay9.start` knows which signal arrived.
+    A KeyboardInterrupt, and click's Abort in its place, pass through: `assay9.start` knows which signal arrived.
     """
     threading.excepthook = _in_a_thread
     try:
@@ -111,16 +111,16 @@ def main() -> int:
     except InfrastructureError as e:
         click.echo(f"assay9: {e}", err=True)
         return INFRASTRUCTURE
-    except BrokenPipeError:  # the reader of the output closed it: `assay9 cases | head`
+    except BrokenPipeError:  # the reader closed the pipe: `assay9 cases | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as e:
         ended = e.code
     except Exception as e:
-        if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:  # only names of the user's are that long
+        if isinstance(e, OSError) and e.errno == errno.ENAMETOOLONG:  # only the user's names are that long
             click.echo(f"assay9: {too_long(e)}", err=True)
             return USAGE
-        # The one place where a defect of ours becomes a line for the user. What a signal breaks is not a defect.
+        # The only place where a defect of the suite becomes a line for the user. What a signal breaks is not a defect.
         if signals.received() is not None:
             raise
         click.echo(unexpected(e), err=True)
@@ -129,5 +129,5 @@ def main() -> int:
 
 
 def _in_a_thread(seen: threading.ExceptHookArgs) -> None:
-    """Report an unexpected exception of another thread in one line; the command goes on."""
+    """Report an unexpected exception of another thread in one line; the command continues."""
     click.echo(unexpected(seen.exc_value or RuntimeError("a thread ended")), err=True)

@@ -1,4 +1,4 @@
-"""`assay9 explore` and `assay9 replay`: random sequences of calls for as long as one likes, and one of them again."""
+"""`assay9 explore` and `assay9 replay`: random sequences of calls for any length of time, and one of them again."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def explore(
     results: Path,
     **given: str | tuple[str, ...] | bool | None,
 ) -> None:
-    """Play random sequences of calls on TARGET and on a model in step, seed after seed, until the time is over.
+    """Play random sequences of calls on TARGET and on a model, seed after seed, until the time is over.
 
     A sequence that fails is shortened, printed as a case that can be pasted into the library, and kept as a file for
-    `assay9 replay`. The end says how many calls were judged, and which operations met which states.
+    `assay9 replay`. At the end it prints how many calls were judged, and which operations met which states.
 
     Exit status: 0 nothing unexpected, 1 a sequence failed, 2 usage, 3 the machine failed.
     """
@@ -139,7 +139,7 @@ def _show(played: Played, target: str, mount: str, results: Path) -> None:
 
 
 def coverage(playing: Exploration, seconds: float) -> Iterator[str]:
-    """What was met: calls an hour, and for each operation its states with how often it ended how."""
+    """The coverage: calls per hour, and for each operation its states with the number of each outcome."""
     calls = playing.met.total()
     yield f"{calls} calls in {seconds:.0f} s: {calls / max(seconds, 1) * 3600:.0f} an hour"
     yield f"{len(pairs(playing.met))} pairs of operation and state, {len(playing.met)} with the outcome"

@@ -1,6 +1,6 @@
 """`assay9 plan` and `assay9 merge`: a matrix of runs as shards for any number of machines, and their records as one.
 
-There is no engine here: a shard is a command, which CI matrices, Slurm arrays and people start as they start others.
+There is no engine here: a shard is a command, which CI matrices, Slurm arrays and people start like any other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from guests.host.activity import shown
 
 
 class Job(BaseModel):
-    """A line of a matrix: each of the lists multiplies it."""
+    """A job of a matrix: each of its lists multiplies it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,7 +49,7 @@ class Job(BaseModel):
 
 
 class Soak(BaseModel):
-    """The same soak on several machines, each with a seed of its own."""
+    """The same soak on several machines, each with its own seed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -90,7 +90,7 @@ class _Shard(BaseModel):
 
 
 class _Plan(BaseModel):
-    """What a shard needs of the file that `assay9 plan` writes."""
+    """The part of a plan's file that a shard needs."""
 
     kind: Literal["assay9-plan"]
     suite: str
@@ -178,12 +178,12 @@ def planned(matrix: Matrix, durations: dict[str, float]) -> dict[str, Any]:
 
 
 def as_bytes(made: dict[str, Any]) -> bytes:
-    """The plan as its file holds it."""
+    """The plan as the content of its file."""
     return (json.dumps(made, indent=1) + "\n").encode()
 
 
 def command_of(plan_file: Path, name: str) -> list[str]:
-    """What follows `assay9` for a shard: `run ...` or `soak run ...`.
+    """The arguments of `assay9` for a shard: `run ...` or `soak run ...`.
 
     Raises UsageError for a plan of another commit, or no such shard.
     """
@@ -212,10 +212,10 @@ def command_of(plan_file: Path, name: str) -> list[str]:
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @results_option()
 def merge(runs: tuple[str, ...], results: Path) -> None:
-    """Join the shards of a run into one run of its own, with reports; the exit status is that run's.
+    """Merge the shards of a run into one run, with reports; the exit status is that run's.
 
-    Refused in one line: shards of another suite commit, target, options or plan, a shard that is missing or there
-    twice, a record that was changed or cannot be read.
+    Refused in one line: shards of another suite commit, target, options or plan, a missing or duplicate shard, a record
+    that was changed or cannot be read.
     """
     record, run_dir = join([find_run(name, results) for name in runs], results)
     click.echo(summary(record, run_dir), nl=False)
@@ -223,7 +223,7 @@ def merge(runs: tuple[str, ...], results: Path) -> None:
 
 
 def join(directories: Sequence[Path], results: Path) -> tuple[Record, Path]:
-    """One run of its shards' directories, with reports. Raises UsageError for what does not fit."""
+    """One run from its shards' directories, with reports. Raises UsageError for a mismatch."""
     with shown("joining the records"):
         whole = merged(
             [load_run(directory) for directory in directories], [directory.name for directory in directories]

@@ -1,4 +1,4 @@
-"""`assay9 profile`: what the known failures of a target are worth, and which a run suggests."""
+"""`assay9 profile`: how good the known failures of a target are, and which a run suggests."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def profile() -> None:
 @json_option
 @results_option()
 def check(target: str | None, runs: tuple[str, ...], show_all: bool, as_json: bool, results: Path) -> None:
-    """Judge the known failures of TARGET, or of all targets: how narrow each is, and what it would mask.
+    """Judge the known failures of TARGET, or of all targets: how narrow each is, and what it would hide.
 
-    Named are entries for no case, without a valid link, so wide that another fault of their cases would be masked, and,
-    with --run, those that never match or match much. Exit status 1 when there is one.
+    It names entries for no case, entries without a valid link, entries so wide that they would hide another fault of
+    their cases, and, with --run, entries that never match or match much. Exit status 1 if there is one.
     """
     records = [load_run(find_run(run, results)) for run in runs]
     chosen = names() if target is None else [target]
@@ -64,7 +64,7 @@ def check(target: str | None, runs: tuple[str, ...], show_all: bool, as_json: bo
 def suggest(run: str, results: Path) -> None:
     """Print entries for what failed in RUN and nobody declared, as TOML to be read, completed and pasted.
 
-    Nothing is written: whether a failure is known, and why, is a person's to say. `reason` and `link` are empty, and a
+    No file is changed: a person must decide whether a failure is known, and why. `reason` and `link` are empty, and a
     profile with an empty one is refused. Declared failures that passed are named in comments.
     """
     click.echo(suggestions(load_run(find_run(run, results))) or "# that run has no unexpected result")

@@ -22,7 +22,7 @@ _NO_CHOICE = re.compile(r"'([^']*)' is not one of ")
 
 
 def refused(error: click.ClickException) -> str:
-    """Click's refusal as one line, with the nearest option or command where one was misspelt."""
+    """Click's refusal as one line, with the nearest option or command if one was misspelt."""
     ctx = getattr(error, "ctx", None)
     message = " ".join(error.format_message().split())
     if isinstance(error, click.NoSuchOption):
@@ -39,13 +39,13 @@ def refused(error: click.ClickException) -> str:
 
 
 def _spelt(error: click.BadParameter) -> str:
-    """The option or argument as the command line spells it."""
+    """The option or argument as spelled on the command line."""
     names = error.param.opts if isinstance(error.param, click.Option) else [str(error.param_hint or "the argument")]
     return max(names, key=len)
 
 
 def too_long(error: OSError) -> str:
-    """The refusal of a path with a name that no file system takes; its beginning shows which it is."""
+    """The refusal of a path with a name that no file system accepts; shows its beginning."""
     return f"the path {os.fsdecode(error.filename or '')[:40]!r}... is too long: a name has at most 255 bytes"
 
 
@@ -64,7 +64,7 @@ def unexpected(error: BaseException) -> str:
 
 
 def _keep(error: BaseException) -> Path | None:
-    """Write the traceback with the command line and the versions; the path of that file."""
+    """Write the traceback with the command line and the versions; returns the path of that file."""
     text = "\n".join(
         [
             f"assay9 {version('assay9')}, Python {platform.python_version()}, {platform.platform()}",

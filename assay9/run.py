@@ -249,7 +249,7 @@ def run(
 
 
 def _words(options: Mapping[str, object]) -> list[str]:
-    """Options as words of a command line: one for each value, a flag alone where that is true."""
+    """Options as arguments of a command line: one for each value, a flag alone if it is true."""
     words = []
     for name, value in options.items():
         each = value if isinstance(value, tuple) else (value,)
@@ -258,7 +258,7 @@ def _words(options: Mapping[str, object]) -> list[str]:
 
 
 def _instead(rerun: str | None, plan: Path | None, shard: str | None, results: Path, more: Sequence[str]) -> None:
-    """Run the command of an earlier run or of a plan, where one of them is asked for, and end. Raises UsageError."""
+    """Run the command of an earlier run or of a plan, if one of them is requested, and end. Raises UsageError."""
     if rerun is not None:
         again(rerun, results, more)
     if plan is not None:
@@ -271,7 +271,7 @@ def _instead(rerun: str | None, plan: Path | None, shard: str | None, results: P
 
 def _of_plan(words: Sequence[str], more: Sequence[str]) -> NoReturn:
     """Run a shard of a plan: a part of a run, or a soak."""
-    sys.argv = [sys.argv[0], *words, *more]  # the record's command is one that can be pasted
+    sys.argv = [sys.argv[0], *words, *more]  # the record's command is quoted for a shell
     if words[0] == "run":
         run.main([*words[1:], *more], prog_name="assay9 run", standalone_mode=False)
     else:
@@ -282,7 +282,7 @@ def _of_plan(words: Sequence[str], more: Sequence[str]) -> NoReturn:
 
 
 def bring(files: Sequence[Path], layers: Sequence[str]) -> None:
-    """Let this process and those that it starts have the user's applications, too. Raises UsageError."""
+    """Add the user's applications, for this process and its children. Raises UsageError."""
     if applications.LAYER not in layers:
         raise UsageError(f"--application is for --layer {applications.LAYER}, which is not selected: add it")
     os.environ[applications.VARIABLE] = os.pathsep.join(str(file.absolute()) for file in files)
@@ -291,13 +291,13 @@ def bring(files: Sequence[Path], layers: Sequence[str]) -> None:
 
 
 def again(rerun: str, results: Path, more: Sequence[str]) -> NoReturn:
-    """Run the unexpected cases of a run once more, by the words of its own command."""
+    """Run the unexpected cases of a run again, by the arguments of its own command."""
     record = load_run(find_run(rerun, results))
     words = words_of(record)
     only = results / f"rerun-{find_run(rerun, results).name}.json"
     write_only(unexpected_of(record), only)
     words = [*words, "--only", str(only), "--results", str(results), *more]
-    sys.argv = [sys.argv[0], "run", *words]  # the record's command is one that can be pasted
+    sys.argv = [sys.argv[0], "run", *words]  # the record's command is quoted for a shell
     run.main(words, prog_name="assay9 run", standalone_mode=False)
     raise SystemExit(0)
 
@@ -307,7 +307,7 @@ def _pytest(arguments: list[str], more: tuple[str, ...]) -> int:
     from _pytest import config  # noqa: PLC0415 - as above
 
     def say(e: pytest.UsageError, file: TextIO) -> None:
-        """In place of pytest's own, which prints a usage text of several lines."""
+        """Replaces pytest's own, which prints a usage text of several lines."""
         click.echo(f"assay9: {_wrong(e)}", err=True)
 
     config.print_usage_error = say
@@ -332,7 +332,7 @@ def refuse_unknown(target: str, words: Sequence[str]) -> None:
 
 
 def _wrong(error: Exception) -> str:
-    """What is wrong, of pytest's text for it."""
+    """The error in pytest's message."""
     said = next((str(text) for text in error.args if text), "pytest does not accept these options")
     _, _, wrong = said.rpartition(": error: ")
     lines = [line for line in wrong.splitlines() if not line.startswith(("  inifile:", "  rootdir:"))]

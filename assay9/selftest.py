@@ -1,4 +1,4 @@
-"""`assay9 selftest`: what the suite detects, measured by faults that are put into servers on purpose."""
+"""`assay9 selftest`: what the suite detects, measured by deliberate faults in servers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SOCKET, _RINGS = "reference", "reference-vhost-user"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one fault."""
+    """The result of one fault."""
 
     name: str
     layer: str
@@ -61,7 +61,7 @@ class Task:
 
     @property
     def names(self) -> list[str]:
-        """What its outcomes are called."""
+        """The names of its outcomes."""
         if self.family:
             return [self.family]
         source = isinstance(self.faults[0], SourceFault)
@@ -174,7 +174,7 @@ def _alone(family: Family) -> Task:
 
 
 def _run(tasks: Sequence[Task], jobs: int, progress: Progress) -> Iterator[Outcome]:
-    """The outcomes, as they come; those that were kept at first. Raises InfrastructureError."""
+    """The outcomes as they come, kept ones first. Raises InfrastructureError."""
     total, done = sum(len(task.names) for task in tasks), 0
     for name in [name for task in tasks for name in task.names if name in progress.done]:
         done += 1
@@ -185,7 +185,7 @@ def _run(tasks: Sequence[Task], jobs: int, progress: Progress) -> Iterator[Outco
             for one in as_completed([pool.submit(_try, task) for task in tasks]):
                 for outcome in one.result():
                     if outcome.name in progress.done:
-                        continue  # of a task that was interrupted before its last one
+                        continue  # from a task that was interrupted before its last one
                     done += 1
                     progress.keep(outcome.name, asdict(outcome))
                     if outcome.missed:
@@ -210,7 +210,7 @@ def _forked(parent: int) -> None:
 
 
 def _try(task: Task) -> list[Outcome]:
-    """Try the faults of one task, in a process of its own."""
+    """Try the faults of one task, in its own process."""
     with signals.task():
         return _tried(task)
 
@@ -234,7 +234,7 @@ def _try_source(fault: SourceFault) -> Outcome:
 
 
 def _try_alone(task: Task) -> Outcome:
-    """Whether the family alone finds one of its faults: they are tried until one is so."""
+    """Whether the family alone finds one of its faults; they are tried until one is found only by it."""
     layer, _, family = task.family.partition("/")
     why = []
     for fault in task.faults:
@@ -264,7 +264,7 @@ def _try_messages(runner: FaultyRunner, fault: MessageFault) -> Outcome:
 
 
 def summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """The share found, by layer, and what was not found."""
+    """The fraction found, by layer, and the faults that were not found."""
     judged = [one for one in outcomes if not one.left_out]
     tried, found = Counter(one.layer for one in judged), Counter(one.layer for one in judged if not one.missed)
     yield f"{'layer':<10} {'faults':>7} {'found':>7} {'share':>7}"

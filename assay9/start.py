@@ -28,10 +28,10 @@ def main() -> NoReturn:
 
 
 def _streams() -> None:
-    """Stand in for a standard stream that was closed (`>&-`): what is opened next would take its place.
+    """Replace a standard stream that was closed (`>&-`): otherwise the next opened file would take its place.
 
-    A character that the locale's encoding lacks is spelled out: it must neither raise nor, in pytest's writer, have all
-    newlines beside it spelled out, too.
+    A character that the locale's encoding does not have is escaped: it must neither raise nor, in pytest's writer, have
+    all newlines beside it escaped, too.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:

@@ -1,4 +1,4 @@
-"""`assay9 run --repeat` and `--retry-failed`: runs of the same cases in processes of their own, joined in one."""
+"""`assay9 run --repeat` and `--retry-failed`: runs of the same cases in separate processes, merged into one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INTERRUPTED = (130, 143)
 
 
 class Tries:
-    """Runs of one command, each in a directory of its own below the results; `finish` makes one run of them."""
+    """Runs of one command, each in its own directory below the results; `finish` merges them into one run."""
 
     def __init__(self, words: Sequence[str], results: Path, seconds: float | None) -> None:
         results.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ class Tries:
         self.records: list[Record] = []
 
     def run(self, *more: str) -> int:
-        """One more; its exit status. What it ran into before there is a record ends all of it."""
+        """Run once more; returns the exit status. A failure before there is a record ends everything."""
         place = self._place / str(len(self._dirs) + 1)
         words = [*self._words, *more, "--results", str(place)]
         if self._until is not None:
@@ -55,7 +55,7 @@ class Tries:
         return status
 
     def retry(self) -> int | None:
-        """The cases that failed once more; None where none did."""
+        """Run the failed cases once more; None if there are none."""
         keys = [r.key for r in self.records[-1].results if r.verdict in _RETRIED]
         if not keys:
             return None
@@ -64,7 +64,7 @@ class Tries:
         return self.run("--only", str(only))
 
     def finish(self) -> int:
-        """One record of all tries, with its reports, in a directory of its own; the exit status."""
+        """One record of all runs, with its reports, in its own directory; returns the exit status."""
         whole = joined(self.records)
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         environment = whole.environment.model_copy(update={"command": command, "ended": datetime.now(UTC)})
@@ -84,7 +84,7 @@ class Tries:
 
 
 def repeated(words: Sequence[str], results: Path, times: int, seconds: float | None) -> int:
-    """The same run so many times, each in another random order; the exit status of all."""
+    """The same run so many times, each in another random order; returns the exit status of all."""
     tries = Tries(words, results, seconds)
     for number in range(1, times + 1):
         if tries.run("--order", str(number)) in _INTERRUPTED:
@@ -93,7 +93,7 @@ def repeated(words: Sequence[str], results: Path, times: int, seconds: float | N
 
 
 def retried(words: Sequence[str], results: Path, seconds: float | None) -> int:
-    """The run, and the cases that failed once more."""
+    """The run, and its failed cases once more."""
     tries = Tries(words, results, seconds)
     if tries.run() not in _INTERRUPTED:
         tries.retry()
@@ -105,9 +105,9 @@ _FLAGS = frozenset({"--retry-failed", "--all", "--lf", "--last-failed"})
 
 
 def words_of(record: Record) -> list[str]:
-    """What follows `assay9 run` in a run's command, without the words that choose cases or where results go.
+    """The arguments of `assay9 run` in a run's command, without those that select cases or the place of the results.
 
-    Raises UsageError where the record does not say.
+    Raises UsageError if the record does not have it.
     """
     try:
         words = shlex.split(record.environment.command)
@@ -127,7 +127,7 @@ def words_of(record: Record) -> list[str]:
 
 
 def unexpected_of(record: Record) -> list[tuple[str, str]]:
-    """The cases of a run that --rerun takes. Raises UsageError where there is none."""
+    """The cases of a run for --rerun. Raises UsageError if there are none."""
     keys = [
         r.key
         for r in record.results

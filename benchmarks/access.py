@@ -1,4 +1,4 @@
-"""What SSH costs a run, and how often a case waits for the guest: the same cases two ways, alternately.
+"""What SSH costs a run, and how often a case waits for the guest: the same cases over both, alternately.
 
     .venv/bin/python benchmarks/access.py [--rounds N] [--shard I/N] [--latency SECONDS]
 

@@ -12,7 +12,7 @@ transport crosses into a guest, the program inside sends each when it has seen t
 - `in flight`: 64 at the device.
 
 Beside the rates stands what one request in flight costs in processor time, here and in the server's process: on two
-idle cores the dearer side bounds the rate, and unlike the rate this does not depend on who else is at work.
+idle cores the more expensive side bounds the rate, and unlike the rate this does not depend on other load.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def rates(server: Server, count: int) -> Seen:
     ours, theirs, begun = time.process_time(), processor_time(pid), time.perf_counter()
     link.send_many(frames[:half])
     for number in range(turns):
-        # The other half is under way while this one is taken in.
+        # The other half is in flight while this one is read.
         if number + 1 < turns:
             link.send_many(frames[half:] if number % 2 == 0 else frames[:half])
         for _ in range(half):

@@ -1,4 +1,4 @@
-"""Pairs of operation and state that random sequences meet in their first 1,000 calls, with a guide and without.
+"""Pairs of operation and state that random sequences cover in their first 1,000 calls, with and without guidance.
 
     .venv/bin/python benchmarks/sequence_guidance.py [--seeds N]
 

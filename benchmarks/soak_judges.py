@@ -1,4 +1,4 @@
-"""How often the judges of a soak are wrong, and what they can tell: synthetic records whose truth is known.
+"""How often the judges of a soak are wrong, and what they can decide: synthetic records whose truth is known.
 
     python benchmarks/soak_judges.py [SEEDS]
 

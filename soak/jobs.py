@@ -189,7 +189,7 @@ class RunningJob:
             if outcome == "fail" and self.workload.collect is not None:
                 try:
                     more = self.workload.collect(self.host, data)
-                except Exception as e:  # noqa: BLE001 - artefacts are a help; the failure itself is recorded anyhow
+                except Exception as e:  # noqa: BLE001 - artefacts are a help; the failure itself is recorded nevertheless
                     more = {"collect-failed.txt": repr(e).encode()}
             data = {**data, "artefacts": self.artefacts.save(self.job.instance, number, data, self.program, more)}
             self.view.trouble(f"{self.job.instance} {number}: {data['what']}")

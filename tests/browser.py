@@ -36,7 +36,7 @@ class Page:
         self._loop, self._connection, self._numbers = loop, connection, itertools.count(1)
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """A command of the protocol, and its result. Raises AssertionError where the browser refuses."""
+        """A command of the protocol, and its result. Raises AssertionError if the browser refuses."""
         return self._loop.run_until_complete(asyncio.wait_for(self._call(method, parameters), PATIENT))
 
     async def _call(self, method: str, parameters: dict[str, Any]) -> Any:
@@ -57,7 +57,7 @@ class Page:
         eventually(lambda: self.of("document.readyState === 'complete' && location.protocol !== 'about:'"))
 
     def of(self, expression: str) -> Any:
-        """The value of an expression of JavaScript; of a promise, what it comes to."""
+        """The value of an expression of JavaScript; for a promise, its result."""
         done = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
@@ -82,7 +82,7 @@ class Page:
 
 @contextmanager
 def browser(place: Path) -> Iterator[Page]:
-    """A browser with a profile of its own in that directory, and its one tab."""
+    """A browser with its own profile in that directory, and its only tab."""
     assert CHROMIUM is not None
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0"]
     argv = [CHROMIUM, *flags, f"--user-data-dir={place}", "about:blank"]

@@ -9,6 +9,6 @@ from conformance.case import Case
 
 
 def made_case(function: Callable[..., Any], **other: Any) -> Case:
-    """`function` as a case; what is not given is of no account to the test."""
+    """`function` as a case; omitted arguments do not matter to the test."""
     given = {"id": "X-001", "layer": "vfs", "family": "x", "requirement": "r", "source": "s", "severity": "must"}
     return Case(**{**given, **other}, function=function)

@@ -22,7 +22,8 @@ def held() -> Counter[str]:
 def leaked(before: Counter[str]) -> list[str]:
     """What stays held beyond `before`.
 
-    What another test's thread opens and closes meanwhile is no leak: a leak is still there at the next look.
+    Descriptors that another test's thread opens and closes meanwhile are no leak: a leak is still there at the next
+    check.
     """
     happens(lambda: not held() - before, PATIENT)
     return sorted((held() - before).elements())

@@ -1,4 +1,5 @@
-"""How long tests wait. A limit here decides when a test gives up on what never comes; it never decides a verdict.
+"""How long tests wait. A limit here decides when a test stops waiting for something that never comes; it never decides
+a verdict.
 
 On a machine with much else to do everything may take twenty times as long as on an idle one. What is waited for comes
 at once where it can, so a generous limit costs nothing but in a test that fails.

@@ -48,9 +48,9 @@ def fleet_run(
 ) -> None:
     """Run all of MATRIX, the file of `assay9 plan`, and join the records of its shards.
 
-    Each shard is a task with its tags as worker resources. A shard whose worker dies is begun again on another; Ctrl-C
-    cancels all and ends their guests. What the shards leave comes back to results/fleet-<time>/, with a page of
-    progress; each job is joined as a run of its own, the soaks of one target in one report.
+    Each shard is a task with its tags as worker resources. A shard whose worker dies is restarted on another; Ctrl-C
+    cancels all and ends their guests. The results of the shards are copied to results/fleet-<time>/, with a progress
+    page; each job is merged into one run, and the soaks of one target into one report.
 
     \b
     assay9 fleet run matrix.toml                               on this machine
@@ -58,7 +58,7 @@ def fleet_run(
     dask worker tcp://HOST:8786 --nthreads 1 --resources "kvm=1 root=1"
     assay9 fleet run matrix.toml --scheduler tcp://HOST:8786   on others
 
-    Exit status: 1 where a run or a soak ends with 1; else 2 where a shard was refused, 3 where a machine broke.
+    Exit status: 1 if a run or a soak ends with 1; else 2 if a shard was refused, 3 if a machine failed.
     """
     if scheduler is not None and (workers or tags):
         raise UsageError("--workers and --tag describe this machine: with --scheduler each worker states its own")

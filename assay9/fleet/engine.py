@@ -1,4 +1,4 @@
-"""The cluster: workers with tags, tasks handed to them, outcomes as they come. All that knows of dask's scheduler."""
+"""The cluster: workers with tags, their tasks, and outcomes as they come. Only this module uses dask's scheduler."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _END = 120.0
 
 
 class Fleet:
-    """A connection to a cluster, and the cluster itself where none is named."""
+    """A connection to a cluster, or a local cluster if none is named."""
 
     def __init__(self, scheduler: str | None, workers: int, tags: Sequence[str]) -> None:
         self._scheduler, self._workers, self._tags = scheduler, workers, tags
@@ -44,7 +44,7 @@ class Fleet:
         later: the plugin of the shards does not load there."""
 
     def __enter__(self) -> Fleet:
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what a user has to know, outcomes say
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # outcomes report what a user needs to know
         with contextlib.ExitStack() as stack:
             if self._scheduler is None:
                 cluster = LocalCluster(
@@ -72,9 +72,9 @@ class Fleet:
         self._stack.close()
 
     def check(self, wanted: Mapping[str, Sequence[str]]) -> list[str]:
-        """Tags that no worker has yet. Raises UsageError where none will have them: the workers are all here.
+        """Tags that no worker has yet. Raises UsageError if no worker will have them, because all are connected.
 
-        Raises InfrastructureError where no worker can import the suite.
+        Raises InfrastructureError if no worker can import the suite.
         """
         there = self.client.scheduler_info(n_workers=-1)["workers"]
         tried = self.client.run(exec, f"import {run_shard.__module__}", on_error="return")
@@ -107,7 +107,7 @@ class Fleet:
     ) -> Generator[Outcome]:
         """Run the shards of a plan; each outcome once, as it comes. `wanted`: shard -> tags of its worker.
 
-        `more` are further words for each run, `program` what stands in the place of `assay9`.
+        `more` are further arguments for each run, `program` replaces `assay9`.
         """
         self.run = secrets.token_hex(4)
         try:
@@ -127,9 +127,9 @@ class Fleet:
         work: Callable[[str, str], Result],
         lost: Callable[[str, BaseException], Result],
     ) -> Generator[Result]:
-        """`work(key, name)` on a worker that has the name's tags; `lost` says what becomes of one that has no result.
+        """`work(key, name)` on a worker that has the name's tags; `lost` makes the outcome of one without a result.
 
-        A task whose worker dies is begun again on another, by dask; closing the iterator cancels what is left.
+        dask restarts a task whose worker dies on another; closing the iterator cancels the rest.
         """
         left: dict[tuple[str, ...], deque[str]] = defaultdict(deque)
         for name, tags in wanted.items():
@@ -153,7 +153,7 @@ class Fleet:
 
         ended = as_completed([future for tags in left for future in handed(tags, _AT_ONCE)])
         try:
-            for batch in ended.batches():  # one question for what has ended meanwhile, not one for each
+            for batch in ended.batches():  # one query for all that have ended meanwhile, not one for each
                 failed = {future.key: future.exception() for future in batch if future.status == "error"}
                 whole = [future for future in batch if future.key not in failed]
                 results = dict(zip((future.key for future in whole), self.client.gather(whole), strict=True))
@@ -169,7 +169,7 @@ class Fleet:
                 self._cancel([future for future, _ in waiting.values()])
 
     def _cancel(self, futures: list[Any]) -> None:
-        """Take the rest back, and wait until the shards that run have ended their guests."""
+        """Cancel the rest, and wait until the running shards have ended their guests."""
         with contextlib.suppress(OSError, RuntimeError, TimeoutError):
             self.client.cancel(futures, force=True)
             happens(lambda: not any(self.client.run(end_shards, self.run).values()), _END, 0.2)

@@ -1,4 +1,4 @@
-"""The page that shows how far a fleet has come: index.html of its directory, which reloads itself until all is done."""
+"""The page that shows the progress of a fleet: index.html of its directory, which reloads itself until all is done."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ table { border-collapse: collapse } td, th { text-align: left; padding: .2rem .8
 def write_page(
     place: Path, total: int, ended: Mapping[str, tuple[Outcome, Path | None]], runs: Mapping[str, str], *, done: bool
 ) -> None:
-    """Write index.html whole or not at all; the shards that failed first, then the latest. Raises OSError."""
+    """Write index.html atomically; failed shards first, then the latest. Raises OSError."""
     rows = [*ended.values()]
     rows.reverse()
     rows.sort(key=lambda pair: pair[0].status == 0)

@@ -1,6 +1,6 @@
 """A shard on a worker: a process of `assay9 run` or `assay9 soak`, which ends when it is cancelled or its worker ends.
 
-Rule of this module: dask provides the worker and carries the outcome; what a shard does is the command's business.
+Rule of this module: dask provides the worker and transfers the outcome; the command defines what a shard does.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SAID = 300
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a shard came to."""
+    """The outcome of a shard."""
 
     name: str
     status: int
@@ -61,7 +61,7 @@ class _Process:
 
 
 class Shards(WorkerPlugin):
-    """Starts the shards of one plan on one worker, and ends them when dask takes them back."""
+    """Starts the shards of one plan on one worker, and ends them when dask cancels them."""
 
     def __init__(self, run: str, plan: bytes, more: Sequence[str] = (), program: Sequence[str] = ()) -> None:
         self.name = plugin_name(run)
@@ -81,7 +81,7 @@ class Shards(WorkerPlugin):
         self.end()
 
     def end(self) -> None:
-        """Start no further shard, and ask those that run to end."""
+        """Start no further shard, and request running ones to end."""
         self._over = True
         for key in list(self._running):
             self._end(key)
@@ -93,13 +93,13 @@ class Shards(WorkerPlugin):
 
     @property
     def running(self) -> int:
-        """Shards that have begun and not ended: those whose process is yet to start, too."""
+        """Shards that have begun and not ended, including those whose process has not started yet."""
         return len(self._begun)
 
     def run(self, key: str, name: str, worker: str) -> Outcome:
         """Run the shard of that name to its end. A command that refuses is an outcome, too.
 
-        Raises InfrastructureError where it was taken back: what it left is not a shard.
+        Raises InfrastructureError if it was cancelled: its files are not a shard.
         """
         self._begun.add(key)
         try:
@@ -139,7 +139,7 @@ class Shards(WorkerPlugin):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                start_new_session=True,  # a Ctrl-C at the terminal is for the fleet, which cancels
+                start_new_session=True,  # Ctrl-C at the terminal is for the fleet, which cancels the shards
             )
         one, started = _Process(process), start_time(process.pid)
         self._running[key] = one
@@ -167,7 +167,7 @@ class Shards(WorkerPlugin):
 
 
 def plugin_name(run: str) -> str:
-    """What a worker knows the plugin of a fleet's run by."""
+    """The name of the plugin of a fleet's run on a worker."""
     return f"assay9-{run}"
 
 
@@ -182,7 +182,7 @@ def run_shard(run: str, key: str, name: str) -> Outcome:
 def end_shards(run: str, dask_worker: Worker) -> int:
     """End the shards of that run on this worker; how many have not ended yet. For `Client.run`, which gives the worker.
 
-    Dask's own word that a task was cancelled may come later than this call, and after a further task has begun.
+    Dask may report later that a task was cancelled, after a further task has begun.
     """
     shards = dask_worker.plugins.get(plugin_name(run))
     if not isinstance(shards, Shards):
@@ -192,7 +192,7 @@ def end_shards(run: str, dask_worker: Worker) -> int:
 
 
 def _packed(directory: Path) -> bytes:
-    """The one run below the directory, without what a guest left in the exported directories."""
+    """The run below the directory, without files that a guest left in the exported directories."""
     made = (directory / "results").glob("[!.]*")
     runs = [path for path in made if path.is_dir() and not path.is_symlink()]
     if len(runs) != 1:
@@ -205,7 +205,7 @@ def _packed(directory: Path) -> bytes:
 
 
 def unpacked(outcome: Outcome, place: Path) -> Path | None:
-    """The directory of a shard's run below `place`; None where it left none. Raises OSError."""
+    """The directory of a shard's run below `place`; None if there is none. Raises OSError."""
     if not outcome.packed:
         return None
     with tarfile.open(fileobj=io.BytesIO(outcome.packed), mode="r:gz") as tar:

@@ -1,4 +1,4 @@
-"""One matrix, from its plan to the joined runs: what comes back is kept, shown and joined as soon as a job is whole."""
+"""One matrix, from its plan to the merged runs: outcomes are kept, shown, and merged as soon as a job is complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PAGE_SECONDS = 2.0
 
 
 class Work:
-    """What has come back, and what is left."""
+    """The outcomes so far, and what is left."""
 
     def __init__(self, plan: dict[str, Any], results: Path) -> None:
         self._shards: dict[str, dict[str, Any]] = plan["shards"]
@@ -43,7 +43,7 @@ class Work:
             self._left[shard["job"]].add(name)
 
     def run(self, fleet: Fleet, more: list[str]) -> int:
-        """Run all shards; the exit status of the whole. Raises InfrastructureError where the disk refuses."""
+        """Run all shards; returns the exit status of the whole. Raises InfrastructureError if the disk fails."""
         wanted = {name: shard["tags"] for name, shard in self._shards.items()}
         without = fleet.check(wanted)
         for worker, why in fleet.unable.items():
@@ -78,7 +78,7 @@ class Work:
         return next((status for status in _WORST if status in self._statuses), 0)
 
     def _came(self, outcome: Outcome) -> None:
-        """Keep what came; join the job where it was the last."""
+        """Keep an outcome; merge the job if it was the last."""
         place = unpacked(outcome, self._place)
         self._ended[outcome.name] = outcome, place
         said = f": {outcome.said}" if outcome.status and place is None else ""
@@ -124,7 +124,7 @@ class Work:
         click.echo(f"{job}: {line}")
 
     def _page(self, *, done: bool) -> None:
-        """The page of progress, not oftener than it is worth."""
+        """Write the progress page, but not too often."""
         if done or time.monotonic() >= self._page_at:
             write_page(self._place, len(self._shards), self._ended, self._joined, done=done)
             self._page_at = time.monotonic() + max(_PAGE_SECONDS, len(self._ended) / 100)

@@ -89,13 +89,13 @@ class Workers:
         process = self._running.pop(name, None)
         if not error or signals.received() is not None:
             return
-        self._tell_death()
+        self._record_death()
         self._died, self._cleans = (name, how_died(name, process)), True
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self) -> None:
         """A worker is about to start, perhaps to replace a dead one."""
-        if self._tell_death():
+        if self._record_death():
             self._count_death("before", _DEATHS_BEFORE_A_CASE)
 
     @pytest.hookimpl(optionalhook=True)
@@ -130,7 +130,7 @@ class Workers:
         """How a case that is run once more is shown."""
         return ("rerun", "R", "RERUN") if str(report.outcome) == "rerun" else None
 
-    def _tell_death(self) -> bool:
+    def _record_death(self) -> bool:
         """Record a worker's death outside any case; returns whether there was one."""
         if self._died is None:
             return False
@@ -150,7 +150,7 @@ class Workers:
     def pytest_sessionfinish(self) -> None:
         """Let workers that are still running end their guests before pytest-xdist ends them."""
         signals.finishing()
-        self._tell_death()
+        self._record_death()
         self.end()
 
     def end(self) -> None:

@@ -372,7 +372,7 @@ class Core:
         """Whether a server that cannot close the connection has stopped serving: a request that every server answers at
         once decides it.
         """
-        if self.link.tells_its_end:
+        if self.link.reports_its_end:
             return False
         probe, deadline = Tflush(self.tag(), NOTAG), time.monotonic() + _STOPPED
         with contextlib.suppress(LinkTimeout, LinkClosed):

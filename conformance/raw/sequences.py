@@ -61,8 +61,8 @@ class Requests:
         client.walk(client.root, base + ROOT, name)
         played: list[Ask] = []
         wrong: Finding | None = None
-        lacks = {op for op, message in _MESSAGES.items() if message in client.missing}
-        for group in together(model, [ask for ask in asks if ask.op not in lacks], self._width):
+        absent = {op for op, message in _MESSAGES.items() if message in client.missing}
+        for group in together(model, [ask for ask in asks if ask.op not in absent], self._width):
             sent = [(ask, state, expected, self._send(ask, base)) for ask, state, expected in group]
             for ask, state, expected, pending in sent:
                 judged()

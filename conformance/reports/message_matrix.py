@@ -20,7 +20,7 @@ NEVER_SENT = {
 }
 """T-message -> why no case that makes system calls can show it on a server that has all of 9P2000.L. The wire
 layer covers them. Tremove, in 9P2000.L a fallback of Tunlinkat in the same way (v9fs_remove), crosses on a mount as
-9P2000.u; Tflush when a process is killed in the midst of a call; Tversion and Tattach on a second mount."""
+9P2000.u; Tflush when a process is killed during a call; Tversion and Tattach on a second mount."""
 
 
 def matrix(cases: Iterable[Case]) -> dict[str, list[str]]:

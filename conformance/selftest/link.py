@@ -71,7 +71,7 @@ class FaultyLink(Link):
         self._inner, self._fault = inner, fault
         self.name = f"{inner.name}, with a fault"
         self.capabilities: frozenset[Capability] = inner.capabilities
-        self.largest, self.depth, self.tells_its_end = inner.largest, inner.depth, inner.tells_its_end
+        self.largest, self.depth, self.reports_its_end = inner.largest, inner.depth, inner.reports_its_end
         self._asked: dict[int, Message] = {}
         """The last request with each tag."""
         self._in_flight: Counter[int] = Counter()

@@ -43,7 +43,7 @@ class Link(Protocol):
     """The largest frame that the transport itself can carry, in bytes."""
     depth: int
     """How many requests may be in flight at once."""
-    tells_its_end: bool
+    reports_its_end: bool
     """Whether it is seen when the other side serves no request any more (`LinkClosed`): not where a device has no way
     to say that it needs a reset (`Device.shows_reset`)."""
 

@@ -36,7 +36,7 @@ class SocketLink(Link):
     capabilities = frozenset({Capability.STREAM, Capability.SESSIONS, Capability.HANGUP})
     largest = _MOST
     depth = 1 << 16
-    tells_its_end = True
+    reports_its_end = True
 
     def __init__(self, connected: socket.socket, name: str, send_timeout: float = 10.0) -> None:
         self.name = name

@@ -65,7 +65,7 @@ class RingLink(Link):
         """Raises DeviceGone, Finding."""
         self.name = device.name
         self._device, self._memory = device, device.memory
-        self.tells_its_end = device.shows_reset
+        self.reports_its_end = device.shows_reset
         at = -(-self._memory.base // PAGE) * PAGE
         self.features, self._queue = bring_up(device, at, wanted=wanted, keep=True)
         first = -(-(at + self._queue.length) // PAGE) * PAGE

@@ -134,7 +134,7 @@ class SplitQueue(Queue):
         self._memory.fill(at, self.length, 0)
 
     def start(self) -> None:
-        """Tell the device where the queue is."""
+        """Set size and addresses of the queue in the device."""
         self.device.start_queue(self.number, self.size, self.rings)
 
     # ---- single steps, for cases as well
@@ -328,7 +328,7 @@ class PackedQueue(Queue):
         self._memory.fill(at, self.length, 0)
 
     def start(self) -> None:
-        """Tell the device where the queue is."""
+        """Set size and addresses of the queue in the device."""
         self.device.start_queue(self.number, self.size, self.rings)
 
     def add(self, chain: Sequence[Segment], table: int | None = None) -> int:

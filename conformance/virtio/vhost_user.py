@@ -165,13 +165,13 @@ class VhostUserDevice(Device):
         self._kick, self._call, self._error = (os.eventfd(0, flags) for _ in range(3))
         self.memory.call, self.memory.hear = self._call, self._hear_call
         self._protocol = 0
-        self._tell(vu.Request.SET_OWNER)
+        self._send_acknowledged(vu.Request.SET_OWNER)
         if self._features_word() & Feature.VHOST_PROTOCOL_FEATURES.mask:
             offered = self._number(vu.Request.GET_PROTOCOL_FEATURES)
             wanted = sum(f.mask for f in _WANTED) & offered
             if self._inband and offered & _INBAND == _INBAND:
                 wanted |= _INBAND
-            self._tell(vu.Request.SET_PROTOCOL_FEATURES, _u64(wanted))
+            self._send_acknowledged(vu.Request.SET_PROTOCOL_FEATURES, _u64(wanted))
             self._protocol = wanted
             if wanted & _INBAND:
                 self._open_channel()
@@ -181,7 +181,7 @@ class VhostUserDevice(Device):
     def _open_channel(self) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            self._tell(vu.Request.SET_BACKEND_REQ_FD, b"", (theirs.fileno(),))
+            self._send_acknowledged(vu.Request.SET_BACKEND_REQ_FD, b"", (theirs.fileno(),))
         self._channel.setblocking(False)
         self._heard = b""
         self.memory.call, self.memory.hear = self._channel.fileno(), self._hear_channel
@@ -225,7 +225,7 @@ class VhostUserDevice(Device):
     def _has(self, feature: vu.ProtocolFeature) -> bool:
         return bool(self._protocol & feature.mask)
 
-    def _tell(self, request: vu.Request, body: bytes = b"", descriptors: Sequence[int] = ()) -> None:
+    def _send_acknowledged(self, request: vu.Request, body: bytes = b"", descriptors: Sequence[int] = ()) -> None:
         """Send; with REPLY_ACK wait until it is done. Raises DeviceGone if it was refused or the back end is gone."""
         ask = self._has(vu.ProtocolFeature.REPLY_ACK)
         self._send(request, body, descriptors, vu.NEED_REPLY if ask else 0)
@@ -292,12 +292,12 @@ class VhostUserDevice(Device):
             return
         if self._has(vu.ProtocolFeature.RESET_DEVICE) or self.has_status:
             if self._started:
-                self._tell(vu.Request.SET_VRING_ENABLE, vu.VRING_STATE.pack(vu.VringState(0, 0)))
+                self._send_acknowledged(vu.Request.SET_VRING_ENABLE, vu.VRING_STATE.pack(vu.VringState(0, 0)))
                 self._ask(vu.Request.GET_VRING_BASE, vu.VRING_STATE.pack(vu.VringState(0, 0)))
             if self.has_status:
-                self._tell(vu.Request.SET_STATUS, _u64(0))
+                self._send_acknowledged(vu.Request.SET_STATUS, _u64(0))
             if self._has(vu.ProtocolFeature.RESET_DEVICE):
-                self._tell(vu.Request.RESET_DEVICE)
+                self._send_acknowledged(vu.Request.RESET_DEVICE)
             self._status, self._started, self._features = 0, False, 0
             with contextlib.suppress(BlockingIOError):
                 os.read(self._error, 8)
@@ -319,12 +319,12 @@ class VhostUserDevice(Device):
             return
         if value & Status.FEATURES_OK and not self._status & Status.FEATURES_OK:
             try:
-                self._tell(vu.Request.SET_FEATURES, _u64(self._features | self._own_bit()))
+                self._send_acknowledged(vu.Request.SET_FEATURES, _u64(self._features | self._own_bit()))
             except Refused:
                 value &= ~Status.FEATURES_OK
         self._status = int(value)
         if self.has_status:
-            self._tell(vu.Request.SET_STATUS, _u64(int(value)))
+            self._send_acknowledged(vu.Request.SET_STATUS, _u64(int(value)))
 
     def _own_bit(self) -> int:
         return Feature.VHOST_PROTOCOL_FEATURES.mask if self._protocol else 0
@@ -338,7 +338,7 @@ class VhostUserDevice(Device):
         self._features = features
         if self.legacy:
             with contextlib.suppress(Refused):  # the legacy interface cannot report a refusal
-                self._tell(vu.Request.SET_FEATURES, _u64(features | self._own_bit()))
+                self._send_acknowledged(vu.Request.SET_FEATURES, _u64(features | self._own_bit()))
 
     def config(self, offset: int, length: int, width: int = 1) -> bytes:
         """See Device: one message for each access."""
@@ -356,7 +356,7 @@ class VhostUserDevice(Device):
     def set_config(self, offset: int, data: bytes) -> None:
         for at, byte in enumerate(data):
             with contextlib.suppress(Refused):
-                self._tell(vu.Request.SET_CONFIG, vu.pack_config(offset + at, bytes([byte])))
+                self._send_acknowledged(vu.Request.SET_CONFIG, vu.pack_config(offset + at, bytes([byte])))
 
     def queue_max(self, queue: int) -> int:
         """See Device: vhost-user lets the front end choose."""
@@ -379,7 +379,9 @@ class VhostUserDevice(Device):
 
     def _start_queue(self, queue: int, size: int, rings: Rings, base: int) -> None:
         regions = self.memory.regions()
-        self._tell(vu.Request.SET_MEM_TABLE, vu.pack_memory(regions), [self.memory.descriptor] * len(regions))
+        self._send_acknowledged(
+            vu.Request.SET_MEM_TABLE, vu.pack_memory(regions), [self.memory.descriptor] * len(regions)
+        )
         user = self.memory.user
         inband = self._channel is not None
         call, error, kick = ((),) * 3 if inband else ((self._call,), (self._error,), (self._kick,))
@@ -402,7 +404,7 @@ class VhostUserDevice(Device):
         self._started = True
         for request, body, descriptors in steps:
             try:
-                self._tell(request, body, descriptors)
+                self._send_acknowledged(request, body, descriptors)
             except Refused:
                 # A back end may refuse addresses at once, to report that the queue is broken.
                 os.eventfd_write(self._error, 1)
@@ -410,7 +412,7 @@ class VhostUserDevice(Device):
     def kick(self, queue: int) -> None:
         if self._channel is not None:
             with contextlib.suppress(Refused):
-                self._tell(vu.Request.VRING_KICK, vu.VRING_STATE.pack(vu.VringState(queue, 0)))
+                self._send_acknowledged(vu.Request.VRING_KICK, vu.VRING_STATE.pack(vu.VringState(queue, 0)))
         elif queue == 0:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_write(self._kick, 1)

@@ -63,7 +63,7 @@ class Host(Protocol):
 _SETTINGS = 25
 """Attempts to set the clock."""
 
-Tell = Callable[[int], tuple[int, int]]
+Clocks = Callable[[int], tuple[int, int]]
 """Moves the guest's time of day by so many nanoseconds, then reads its clocks: time of day, monotonic."""
 
 
@@ -105,9 +105,9 @@ class Rate:
 class GuestClock:
     """The clock of one guest."""
 
-    def __init__(self, tell: Tell, host: Host = time, resolution: float = 0.0) -> None:
+    def __init__(self, clocks: Clocks, host: Host = time, resolution: float = 0.0) -> None:
         """`resolution`: seconds by which a reading may differ from the clock itself."""
-        self._tell, self._host, self._resolution = tell, host, resolution
+        self._clocks, self._host, self._resolution = clocks, host, resolution
 
     def read(self) -> Reading:
         """Read both clocks; the best of several attempts on a busy machine."""
@@ -160,7 +160,7 @@ class GuestClock:
 
     def _once(self, step_ns: int) -> Reading:
         day, begun = self._host.time_ns(), self._host.monotonic_ns()
-        guest_day, guest = self._tell(step_ns)
+        guest_day, guest = self._clocks(step_ns)
         half = (self._host.monotonic_ns() - begun) / 2
         return Reading(
             host=(begun + half) / 1e9,
@@ -178,10 +178,10 @@ def rate_between(first: Reading, last: Reading) -> Rate:
     return Rate(value, abs(value) * error / (1 - error) if error < 1 else float("inf"))
 
 
-def over(channel: LineChannel, limit: float = 60.0) -> Tell:
+def over(channel: LineChannel, limit: float = 60.0) -> Clocks:
     """The clocks of a guest that runs ``PROGRAM`` at the other end of a channel."""
 
-    def tell(step_ns: int) -> tuple[int, int]:
+    def clocks(step_ns: int) -> tuple[int, int]:
         channel.send(b"%d\n" % step_ns if step_ns else b"\n")
         try:
             day, monotonic = channel.recv_line(limit).split()
@@ -189,7 +189,7 @@ def over(channel: LineChannel, limit: float = 60.0) -> Tell:
             raise InfrastructureError(f"the guest did not report its time within {limit:.0f} s") from None
         return int(day), int(monotonic)
 
-    return tell
+    return clocks
 
 
 def check_and_set(channel: LineChannel) -> Rate:

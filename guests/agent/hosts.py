@@ -176,10 +176,10 @@ def reach(destination: Destination | None, config: Path | None = None) -> Host:
 def uptime(host: Host) -> GuestClock:
     """The monotonic clock of a Linux machine, read by a command: without an agent, and it cannot be set."""
 
-    def tell(_: int) -> tuple[int, int]:
+    def clocks(_: int) -> tuple[int, int]:
         said = host.run(["cat", "/proc/uptime"])
         if not said.ok:
             raise InfrastructureError(f"{host.where}: /proc/uptime cannot be read: {said.stderr.strip()}")
         return 0, round(float(said.stdout.split()[0]) * 1e9)
 
-    return GuestClock(tell, resolution=0.01)
+    return GuestClock(clocks, resolution=0.01)

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 GUEST_FILES = HERE / "guest"
 
 BASE_PACKAGES = (
-    "python3",  # the agent; python3-minimal lacks json, ctypes and mmap
+    "python3",  # the agent; python3-minimal has no json, ctypes and mmap
     "openssh-server",
     "kmod",
     "busybox-static",  # the initramfs, and small tools

@@ -94,7 +94,7 @@ class _FrontEnd:
         """Guards the descriptors that workers signal through."""
         for queue in device.queues:
             queue.signal = self._signal
-        device.when_broken = self._tell_broken
+        device.when_broken = self._report_broken
         selector.register(sock, selectors.EVENT_READ, self._message)
 
     # --- the loop's part ------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class _FrontEnd:
             elif self._protocol & ProtocolFeature.INBAND_NOTIFICATIONS.mask:
                 self._ask(vu.BackendRequest.VRING_CALL, vu.VRING_STATE.pack(vu.VringState(queue.index, 0)))
 
-    def _tell_broken(self) -> None:
+    def _report_broken(self) -> None:
         with self._lock:
             for index, line in enumerate(self._lines):
                 if line.err >= 0:

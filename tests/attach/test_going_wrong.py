@@ -1,4 +1,4 @@
-"""What goes wrong around an attached machine is charged to nobody, and the machine is left as it was found.
+"""What goes wrong around an attached machine is charged to nobody, and the machine is left as found.
 
 Each row of docs/when-a-run-goes-wrong.md, "Machines of the user's", that needs no guest of its own.
 """

@@ -100,7 +100,7 @@ SMALL = ["run", "local", "--layer", "vfs", "--family", "mode", "-k", "MODE-002",
         ('mkdir gone; cd gone; rmdir ../gone; exec "$@"', ["targets"], 3, "the working directory is gone"),
     ],
 )
-def test_a_command_whose_surroundings_lack_something(
+def test_a_command_whose_surroundings_are_incomplete(
     shell: str, arguments: list[str], status: int, said: str, tmp_path: Path
 ) -> None:
     program = [sys.executable, "-m", "assay9", *arguments]

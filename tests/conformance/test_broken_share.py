@@ -124,7 +124,7 @@ def test_a_layer_that_lies_is_caught(tmp_path: Path, declared: Any, field: str) 
 
 
 @needs_fuse
-def test_a_layer_that_tells_the_truth_is_not(tmp_path: Path, declared: Any) -> None:
+def test_a_truthful_layer_is_not(tmp_path: Path, declared: Any) -> None:
     result = through_fuse(tmp_path, declared, "")
     assert result.verdict == "pass", result.reason
     assert len(result.comparisons) >= 4

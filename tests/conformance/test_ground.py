@@ -238,7 +238,7 @@ def test_which_ends_are_somebody_elses_doing(status: int | None, words: str, sen
     assert endings.sent_signal(status, words) == sent
 
 
-def test_a_shell_in_between_tells_of_signals_by_its_status() -> None:
+def test_a_shell_in_between_reports_signals_by_its_status() -> None:
     assert endings.sent_signal(137, by_shell=True) == "SIGKILL"
     assert endings.sent_signal(139, by_shell=True) is None
     assert endings.sent_signal(134, by_shell=True) is None
@@ -278,7 +278,7 @@ def test_kills_for_want_of_memory_are_counted_in_either_version_of_control_group
         "kworker/u2:1: attempt to access beyond end of device\n[   12.3] vda: rw=0, sector=175, limit=16",
     ],
 )
-def test_the_console_tells_when_one_of_the_guests_own_disks_fails(tmp_path: Path, line: str) -> None:
+def test_the_console_shows_when_one_of_the_guests_own_disks_fails(tmp_path: Path, line: str) -> None:
     (tmp_path / "log").write_text(f"before\n{line}\nafter\n")
     assert ConsoleWatch(tmp_path / "log").own_disk_failure(0) is not None
     assert any(event.kind == "disk" for event in ConsoleWatch(tmp_path / "log").since(0))
@@ -312,7 +312,7 @@ def test_other_disks_and_the_share_are_not_the_suites_ground(tmp_path: Path, lin
         ({"event": "GUEST_PANICKED", "data": {"action": "pause"}}, ""),
     ],
 )
-def test_qemu_tells_what_was_not_its_guests_doing(
+def test_qemu_reports_what_was_not_its_guests_doing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: dict[str, object], words: str
 ) -> None:
     class Ended:

@@ -210,7 +210,7 @@ class TestUnsupported:
         assert self.judged(refused(), several, crossed=answered("Tlock -> EOPNOTSUPP")) == "unsupported"
         assert self.judged(refused(), several, crossed=answered("Tlock")) == "fail"
 
-    def test_a_message_may_be_lacked_by_a_case_that_does_not_name_it(self) -> None:
+    def test_a_message_may_be_unsupported_in_a_case_that_does_not_name_it(self) -> None:
         """p9ufs has no Tsetattr: each case that calls chmod(2) fails of that and of nothing else."""
         message = NotSupported(feature="Tsetattr", errno=["ENOSYS"], reason="none here")
 
@@ -228,7 +228,7 @@ class TestUnsupported:
         )
         assert verdict(None, unsupported=(message,)).verdict == "pass", "a case that did without it"
 
-    def test_a_target_that_dies_of_what_it_lacks_is_a_failure(self) -> None:
+    def test_a_target_that_dies_of_an_unsupported_feature_is_a_failure(self) -> None:
         assert self.judged(TargetDied("the guest's kernel panicked (x)")) == "fail"
         assert self.judged(Findings([TargetDied("the guest's kernel panicked"), refused()])) == "fail"
 

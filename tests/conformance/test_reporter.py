@@ -113,7 +113,7 @@ def test_an_internal_error_before_there_is_a_reporter_is_no_traceback(tmp_path: 
     assert "pytest_configure" in (tmp_path / "internal-error.txt").read_text()
 
 
-def test_what_the_machine_lacks_is_no_internal_error(tmp_path: Path) -> None:
+def test_what_the_machine_does_not_have_is_no_internal_error(tmp_path: Path) -> None:
     """The runtime directory cannot be made: that is said with its remedy, and is no defect of assay9."""
     (tmp_path / "file").touch()
     environment: dict[str, Any] = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}

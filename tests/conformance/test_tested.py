@@ -92,7 +92,7 @@ def test_the_exported_file_system_is_reported_with_the_properties_of_its_dataset
     assert found.properties == {"setuid": "off", "devices": "off"}
 
 
-def test_a_share_that_nobody_outside_sees_has_no_file_system_to_tell() -> None:
+def test_a_share_that_nobody_outside_sees_has_no_file_system_to_report() -> None:
     nowhere = Nowhere("in the memory of the emulator")
     with pytest.raises(Undrivable):
         nowhere.calls.slurp("/proc/self/mountinfo")
@@ -112,7 +112,7 @@ def test_a_share_that_nobody_outside_sees_has_no_file_system_to_tell() -> None:
         ({"HOME": "/root"}, ""),
     ],
 )
-def test_the_ci_job_is_named_where_the_environment_tells(environ: dict[str, str], url: str) -> None:
+def test_the_ci_job_is_named_where_the_environment_says(environ: dict[str, str], url: str) -> None:
     assert job_url(environ) == url
 
 

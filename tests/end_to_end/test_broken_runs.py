@@ -25,7 +25,7 @@ CASES = "MODE-002 or MODE-003 or MODE-004 or LINK-00"
 def broken_run(
     cwd: Path, sabotage: str, *more: str, jobs: int = 2, prepare: Callable[[], None] = ordinary_signals
 ) -> tuple[subprocess.CompletedProcess[str], Record, dict[str, int]]:
-    """Run some cases on target local with A9_SABOTAGE; what it said, and its record as all formats tell it."""
+    """Run some cases on target local with A9_SABOTAGE; what it said, and its record as all formats show it."""
     (cwd / "tmp").mkdir(exist_ok=True)
     done = subprocess.run(
         [

@@ -15,7 +15,7 @@ from tests.evidence import sample
 
 
 def pair() -> tuple[Record, Record]:
-    """The second run repairs the first failure, breaks the first pass, cannot drive the second, lacks the last case."""
+    """The second run repairs the first failure, breaks the first pass, cannot drive the second, omits the last case."""
     before = sample.record(60)
     later = list(before.results[:-1])
     passed = [n for n, result in enumerate(later) if result.verdict == "pass"]

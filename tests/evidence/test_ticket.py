@@ -90,7 +90,7 @@ def test_it_fits_whatever_the_record_holds(make: Callable[[], Record]) -> None:
     assert lines[0].startswith("VERDICT: ")
 
 
-def test_a_reader_can_tell_what_was_tested_and_what_failed() -> None:
+def test_a_reader_sees_what_was_tested_and_what_failed() -> None:
     said = " ".join(text(sample.record(300)).split())
     for fact in (
         "Gate: exit status 1",

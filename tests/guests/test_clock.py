@@ -48,7 +48,7 @@ class World:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def tell(self, step_ns: int) -> tuple[int, int]:
+    def clocks(self, step_ns: int) -> tuple[int, int]:
         """A round trip: there, the answer, back."""
         self.now += self.way * self.dice.expovariate(1.0)
         self.stepped = 0 if self.reset_by_another is not None else self.stepped + step_ns
@@ -63,7 +63,7 @@ class World:
         return (self.now - 1000.0) * (self.rate - 1) + self.offset + self.stepped / 1e9
 
     def clock(self) -> GuestClock:
-        return GuestClock(self.tell, self)
+        return GuestClock(self.clocks, self)
 
 
 WAYS = [0.0005, 0.005, 0.1]
@@ -146,7 +146,7 @@ class Program:
         self.closed = True
 
 
-def test_the_program_for_guests_tells_and_ends_with_its_channel() -> None:
+def test_the_program_for_guests_reads_them_and_ends_with_its_channel() -> None:
     channel = Program()
     assert check_and_set(channel).right and channel.closed
 
@@ -158,7 +158,7 @@ def test_a_fast_guest_is_distinguished_from_a_good_one_and_its_channel_is_closed
     assert channel.closed
 
 
-def test_the_agent_tells_its_clocks() -> None:
+def test_the_agent_reads_its_clocks() -> None:
     link = AgentLink(LocalChannel())
     try:
         day, monotonic = link.calls.clock()

@@ -109,6 +109,6 @@ def test_impossible_shares_are_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_infrastructure_errors_are_never_findings() -> None:
-    error = InfrastructureError("it\nbroke", "mend it")
+    error = InfrastructureError("it\nbroke", "repair it")
     assert not isinstance(error, AssertionError)
-    assert str(error) == "it broke — mend it"
+    assert str(error) == "it broke — repair it"

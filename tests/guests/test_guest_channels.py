@@ -65,7 +65,7 @@ def test_lines_come_out_whole_however_the_bytes_come_in() -> None:
     assert lines.take() == b"three"
 
 
-def test_a_channel_survives_a_timeout_and_tells_the_end() -> None:
+def test_a_channel_survives_a_timeout_and_reports_the_end() -> None:
     near, far = socket.socketpair()
     channel = SocketLineChannel(near)
     with pytest.raises(TimeoutError):

@@ -97,7 +97,7 @@ def test_the_doctor_says_how_to_get_the_kernel_and_the_newer_qemu(
     assert qemu.remedy == "assay9 guest build qemu11"
 
 
-def test_every_probe_answers_and_every_lack_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_probe_answers_and_everything_missing_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor.probes(qemu="/no/such/qemu", quick=True)
     assert len({finding.name for finding in found}) == len(found)
     missing = [finding for finding in found if not finding.ok]

@@ -228,7 +228,7 @@ def test_the_second_builder_waits_says_so_and_gives_up(tmp_path: Path) -> None:
         assert len(reported) == 1
 
 
-def test_lack_of_space_is_said_before_it_hurts(tmp_path: Path) -> None:
+def test_too_little_space_is_reported_before_it_hurts(tmp_path: Path) -> None:
     require_space(tmp_path, 0, "nothing")
     with pytest.raises(InfrastructureError, match=r"needs \d+ MB in .* MB are free — free some space"):
         require_space(tmp_path, 10**9, "building")

@@ -305,7 +305,7 @@ def run(
     seed: int,
     spells: Callable[[int], bool],
     lives: int,
-    tell: Callable[[int, Look, Counter[str]], None] = lambda *_: None,
+    report: Callable[[int, Look, Counter[str]], None] = lambda *_: None,
     share: float = 2.0,
 ) -> tuple[list[Look], Counter[str]]:
     """Spells of ``lives`` lives of each front end for as long as ``spells(number)`` says so.
@@ -335,7 +335,7 @@ def run(
                 end.leave()
             looks.append(given_back(server, idle))
             beside.check()
-            tell(len(looks), looks[-1], sum((end.counts for end in ends), Counter()))
+            report(len(looks), looks[-1], sum((end.counts for end in ends), Counter()))
     beside.check()
     return looks, sum((end.counts for end in ends), Counter())
 
@@ -351,13 +351,13 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="assay9-ring-traffic-"))
     begun = time.monotonic()
 
-    def tell(spell: int, seen: Look, counts: Counter[str]) -> None:
+    def report(spell: int, seen: Look, counts: Counter[str]) -> None:
         passed, replies = time.monotonic() - begun, sum(n for name, n in counts.items() if name[0].isupper())
         print(f"{passed:8.1f} s, spell {spell}: {counts['lives']} lives, {replies} replies; idle: {seen}", flush=True)
 
     until = begun + options.seconds
     looks, counts = run(
-        folder, options.seed, lambda _spell: time.monotonic() < until, options.lives, tell, options.share
+        folder, options.seed, lambda _spell: time.monotonic() < until, options.lives, report, options.share
     )
     print("counted:", ", ".join(f"{name} {count}" for name, count in counts.most_common()))
     print(

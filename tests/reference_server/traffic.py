@@ -376,13 +376,13 @@ def run(
     spells: Callable[[int], bool],
     bursts: int,
     share: float = 2.0,
-    tell: Callable[[int, Look, int], None] = lambda *_: None,
+    report: Callable[[int, Look, int], None] = lambda *_: None,
     before: Sequence[str] = (),
     options: Sequence[str] = (),
 ) -> tuple[list[Look], Counter[str]]:
     """Spells of ``bursts`` bursts from each client for as long as ``spells`` says so, with the frames sent so far.
 
-    Client and server together use at most ``share`` of one processor.  ``tell`` hears of each spell: its number, the
+    Client and server together use at most ``share`` of one processor.  ``report`` gets each spell: its number, the
     look, requests answered so far.  ``before`` and ``options`` are words of the server's command.  Returns the look at
     the idle server after each spell, and what was answered how often.  Raises AssertionError or TimeoutError when the
     server ends, hangs, keeps something, or touches or shows what lies beside the export.
@@ -409,7 +409,7 @@ def run(
                 client.close()
             looks.append(given_back(server, idle))
             beside.check()
-            tell(len(looks), looks[-1], sum(sum(client.answers.values()) for client in clients))
+            report(len(looks), looks[-1], sum(sum(client.answers.values()) for client in clients))
     beside.check()
     answers: Counter[str] = Counter()
     for client in clients:
@@ -456,13 +456,13 @@ def main() -> None:
         parser.error(f"the folder cannot be made: {error}; name one that is not there yet")
     begun = time.monotonic()
 
-    def tell(spell: int, seen: Look, answered: int) -> None:
+    def report(spell: int, seen: Look, answered: int) -> None:
         passed = time.monotonic() - begun
         print(f"{passed:8.1f} s, spell {spell}: {answered} requests answered; idle: {seen}", flush=True)
 
     until = begun + options.seconds
     looks, answers = run(
-        folder, options.seed, lambda _sent: time.monotonic() < until, options.bursts, options.share, tell
+        folder, options.seed, lambda _sent: time.monotonic() < until, options.bursts, options.share, report
     )
     print("by answer:", ", ".join(f"{name} {count}" for name, count in answers.most_common()))
     print(

@@ -1,1 +1,1 @@
-"""An exercise: a further kind of target, QEMU again under another name. Nothing outside this folder knows of it."""
+"""An exercise: another kind of target, QEMU again under another name. Nothing outside this folder refers to it."""

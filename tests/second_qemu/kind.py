@@ -1,4 +1,4 @@
-"""Kind `second-qemu`: QEMU with a processor of the user's choice; has a key and an option that no other kind has."""
+"""Kind `second-qemu`: QEMU with a processor of the user's choice; with a key and an option that no other kind has."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SecondQemu(UnderQemu[SecondTarget, SecondOptions]):
     def deployment(self, asked: Asked[SecondTarget, SecondOptions], run_dir: Path, progress: Progress) -> Deployment:
         """See Kind."""
         machine, cpu = asked.target.machine, asked.options.cpu or asked.target.machine.cpu
-        more = ("-cpu", cpu) if cpu != "max" else ()  # what the suite gives QEMU anyhow
+        more = ("-cpu", cpu) if cpu != "max" else ()  # the suite's default
         table = machine.model_copy(update={"arguments": (*machine.arguments, *more)})
         target = asked.target.model_copy(update={"machine": table})
         return QemuDeployment(target, run_dir, progress, asked.options, asked.load)

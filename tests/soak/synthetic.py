@@ -1,4 +1,4 @@
-"""Records of runs that never happened: what the share did and what the host did are known, so a verdict can be wrong.
+"""Synthetic records of runs: the behaviour of share and host is known, so a verdict can be checked.
 
 A `Share` says what is true of the server, a `Machine` what the host was busy with; `run` makes the record that a
 soak of them would have left, from a seed. Times stretch with the load as on processors that are shared fairly.
@@ -20,24 +20,24 @@ CPUS = 2
 
 @dataclass(frozen=True)
 class Share:
-    """What the server does; everything at its default is a sound one."""
+    """What the server does; the defaults are those of a correct one."""
 
     seconds: float = 60.0
-    """What an iteration takes on an idle host at first."""
+    """The time of the first iteration on an idle host."""
     slower: float = 0.0
-    """By which share of that each iteration takes longer than the one before it."""
+    """By which fraction of that each iteration takes longer than the previous one."""
     creep: float = 0.0
-    """Seconds that each iteration takes longer than the one before it: so much a request, and as many requests."""
+    """Seconds by which each iteration takes longer than the previous one."""
     filled: float = 0.0
-    """By which share it gets slower until what it keeps is full, after a third of the run."""
+    """By which fraction it gets slower until its cache is full, after a third of the run."""
     scatter: float = 0.05
     """Standard deviation of the logarithm of the time: what differs from one iteration to the next."""
     alike: float = 0.0
-    """How much that depends on the iteration before: what nobody measures and changes slowly."""
+    """How much that depends on the previous iteration: a slow change that is not measured."""
     computes: float = 0.7
-    """How much of the host's load it feels: 1 computes only, 0 sleeps only."""
+    """How much the host's load affects it: 1 only computes, 0 only sleeps."""
     leak_mb: float = 0.0
-    """Memory that is lost, in MB an hour."""
+    """Leaked memory, in MB per hour."""
     leak_fds: float = 0.0
 
 

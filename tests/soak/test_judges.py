@@ -281,7 +281,7 @@ def test_a_failed_iteration_fails_and_a_broken_one_leaves_no_verdict() -> None:
 
 
 @pytest.mark.parametrize("judge", ["leaks", "slowdowns", "stalls", "messages"])
-def test_a_judge_that_cannot_tell_keeps_a_run_from_passing(judge: str) -> None:
+def test_a_judge_that_cannot_decide_keeps_a_run_from_passing(judge: str) -> None:
     """Unless the user accepts it: nothing was sampled here."""
     others = {"leaks", "slowdowns", "stalls", "messages"} - {judge}
     found = all_of(record(accept_unknown=others))

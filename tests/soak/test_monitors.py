@@ -59,7 +59,7 @@ def test_a_process_is_measured() -> None:
     assert ballast and "me.cpu" in second and "me.cpu" not in first
 
 
-def test_the_load_of_the_host_as_the_kernel_tells_it(tmp_path: Path) -> None:
+def test_the_load_of_the_host_as_the_kernel_reports_it(tmp_path: Path) -> None:
     """Pressure and run queues are counters: what is recorded is what they rose by since the last sample."""
     (tmp_path / "pressure").mkdir()
 

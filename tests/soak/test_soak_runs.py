@@ -59,7 +59,7 @@ def test_a_run_and_its_journal(tmp_path: Path) -> None:
     assert "2 pass" in soak("status", "--results", str(tmp_path)).stdout
 
 
-def test_a_run_whose_judges_cannot_tell_is_no_pass(tmp_path: Path) -> None:
+def test_a_run_whose_judges_cannot_decide_is_no_pass(tmp_path: Path) -> None:
     """It was: `PASS, 6 questions open`, exit status 0."""
     some = ["--iterations", "1", "--seed", "1", "--results", str(tmp_path), "--workload", "tree", *QUICK]
     done = soak("local", *some, "--accept-unknown", "leaks")

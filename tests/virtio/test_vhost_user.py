@@ -45,7 +45,7 @@ class FrontEnd:
         self.send(request, body)
         return vu.NUMBER.unpack(self.reply()).value
 
-    def tell(self, request: int, body: bytes = b"", descriptors: tuple[int, ...] = ()) -> int:
+    def acknowledged(self, request: int, body: bytes = b"", descriptors: tuple[int, ...] = ()) -> int:
         self.send(request, body, descriptors, vu.NEED_REPLY)
         return vu.NUMBER.unpack(self.reply()).value
 
@@ -94,7 +94,7 @@ def test_the_tag_is_in_the_configuration_space(path: Path) -> None:
     for size in (2, 7, 34):
         front.send(vu.Request.GET_CONFIG, vu.pack_config(0, bytes(size)))
         assert vu.unpack_config(front.reply())[1] == b"\5\0share".ljust(size, b"\0")[:size]
-    assert front.tell(vu.Request.SET_CONFIG, vu.pack_config(0, b"x")) == 1
+    assert front.acknowledged(vu.Request.SET_CONFIG, vu.pack_config(0, b"x")) == 1
     front.socket.close()
 
 
@@ -119,10 +119,10 @@ def test_too_few_descriptors(path: Path, caplog: pytest.LogCaptureFixture) -> No
     regions = vu.pack_memory([vu.MemoryRegion(0, 4096, 0, 0), vu.MemoryRegion(8192, 4096, 8192, 0)])
     memory = os.memfd_create("m")
     os.ftruncate(memory, 4096)
-    assert front.tell(vu.Request.SET_MEM_TABLE, regions, (memory,)) == 1
+    assert front.acknowledged(vu.Request.SET_MEM_TABLE, regions, (memory,)) == 1
     assert _said(caplog, "2 memory regions with 1 descriptors")
     front.send(vu.Request.SET_MEM_TABLE, regions, (memory,))
-    assert front.gone(), "without a reply to tell it by, the connection ends"
+    assert front.gone(), "without a reply that could report it, the connection ends"
     os.close(memory)
     front.socket.close()
 
@@ -132,7 +132,9 @@ def test_memory_that_the_file_does_not_have(path: Path, caplog: pytest.LogCaptur
     front.agree()
     memory = os.memfd_create("m")
     os.ftruncate(memory, 4096)
-    assert front.tell(vu.Request.SET_MEM_TABLE, vu.pack_memory([vu.MemoryRegion(0, 8192, 0, 0)]), (memory,)) == 1
+    assert (
+        front.acknowledged(vu.Request.SET_MEM_TABLE, vu.pack_memory([vu.MemoryRegion(0, 8192, 0, 0)]), (memory,)) == 1
+    )
     assert _said(caplog, "reaches to byte 0x2000 of a file that has 0x1000")
     os.close(memory)
     front.socket.close()
@@ -141,9 +143,9 @@ def test_memory_that_the_file_does_not_have(path: Path, caplog: pytest.LogCaptur
 def test_a_queue_that_there_is_not(path: Path) -> None:
     front = FrontEnd(path)
     front.agree()
-    assert front.tell(vu.Request.SET_VRING_NUM, vu.VRING_STATE.pack(vu.VringState(99, 16))) == 1
-    assert front.tell(77) == 1, "an unknown message is refused, and the connection goes on"
-    assert front.tell(vu.Request.SET_VRING_NUM, vu.VRING_STATE.pack(vu.VringState(0, 16))) == 0
+    assert front.acknowledged(vu.Request.SET_VRING_NUM, vu.VRING_STATE.pack(vu.VringState(99, 16))) == 1
+    assert front.acknowledged(77) == 1, "an unknown message is refused, and the connection goes on"
+    assert front.acknowledged(vu.Request.SET_VRING_NUM, vu.VRING_STATE.pack(vu.VringState(0, 16))) == 0
     front.socket.close()
 
 
@@ -174,10 +176,10 @@ def test_rings_outside_memory_are_reported_by_status_and_error_descriptor(path: 
         (vu.Request.SET_VRING_ENABLE, vu.VRING_STATE.pack(vu.VringState(0, 1)), ()),
     ]
     for request, body, descriptors in steps:
-        assert front.tell(request, body, descriptors) == 0, request
+        assert front.acknowledged(request, body, descriptors) == 0, request
     assert front.ask(vu.Request.GET_STATUS) & Status.NEEDS_RESET
     assert os.read(error, 8)
-    assert front.tell(vu.Request.RESET_DEVICE) == 0
+    assert front.acknowledged(vu.Request.RESET_DEVICE) == 0
     assert front.ask(vu.Request.GET_STATUS) == 0
     for descriptor in (memory, kick, error):
         os.close(descriptor)
@@ -192,8 +194,8 @@ def test_a_listener_without_messages_as_notifications_offers_none_and_takes_none
         front = FrontEnd(tmp_path / "s")
         inband = vu.ProtocolFeature.INBAND_NOTIFICATIONS.mask
         assert front.ask(vu.Request.GET_PROTOCOL_FEATURES) == PROTOCOL_FEATURES & ~inband
-        assert front.tell(vu.Request.SET_PROTOCOL_FEATURES, number(PROTOCOL_FEATURES)) == 1
-        assert front.tell(vu.Request.SET_PROTOCOL_FEATURES, number(PROTOCOL_FEATURES & ~inband)) == 0
+        assert front.acknowledged(vu.Request.SET_PROTOCOL_FEATURES, number(PROTOCOL_FEATURES)) == 1
+        assert front.acknowledged(vu.Request.SET_PROTOCOL_FEATURES, number(PROTOCOL_FEATURES & ~inband)) == 0
         front.socket.close()
     finally:
         listener.close()

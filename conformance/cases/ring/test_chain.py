@@ -281,7 +281,7 @@ def test_reply_fits_exactly(ring: Ring, layout: int, lengths: tuple[int, ...]) -
 
 
 def _served(ring: Ring, head: int, reply: Segment, what: str) -> None:
-    """Publish a chain that `put` wrote, tell the queue that it is in flight, and demand that it is served."""
+    """Publish a chain that `put` wrote, mark it as in flight in the queue, and demand that it is served."""
     queue = ring.split
     queue.adopt(head)
     queue.offer(head)

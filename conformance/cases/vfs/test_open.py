@@ -150,7 +150,7 @@ def test_append_writes_at_the_end(share: Share) -> None:
 @case("OPEN-011", covers=[Tlopen, Twrite], caches=UNCACHED, about="agreement")
 def test_append_after_the_host_appended(share: Share) -> None:
     """With O_APPEND a write follows what the host appended after the guest opened the file.
-    Source: open(2) "O_APPEND: ... positioned at the end of the file"; P9_DOTL_APPEND of Tlopen tells the
+    Source: open(2) "O_APPEND: ... positioned at the end of the file"; P9_DOTL_APPEND of Tlopen informs the
     server, which alone knows the end."""
     share.inside.create("fred", b"one.")
     fd = share.inside.open("fred", os.O_WRONLY | os.O_APPEND)

@@ -279,7 +279,7 @@ def test_flags_without_meaning_for_a_file(share: Share, flag: int) -> None:
 
 
 @case("OPEN-121", covers=[Tlopen])
-def test_descriptor_tells_its_flags(share: Share) -> None:
+def test_flags_of_a_descriptor(share: Share) -> None:
     """fcntl(F_GETFL) returns the access mode and status flags that open(2) was given.  Source: fcntl(2) F_GETFL."""
     share.inside.create("fred")
     for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_NONBLOCK):

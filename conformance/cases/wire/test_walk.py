@@ -389,7 +389,7 @@ def test_five_thousand_fids(wire: Wire) -> None:
 
 
 @case("WIRE-WALK-028", covers=[Twalk])
-def test_qid_paths_tell_files_apart(wire: Wire) -> None:
+def test_qid_paths_identify_files(wire: Wire) -> None:
     """Two names of one file have one qid.path, two files have two.  Source: intro(5), "the path is an integer unique
     among all files in the hierarchy"; v9fs takes inode numbers from it (QEMU multidevs)."""
     host, client = wire.host, wire.client

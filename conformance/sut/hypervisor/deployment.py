@@ -20,7 +20,7 @@ from conformance.sut.attach.deployment import AttachDeployment
 from conformance.sut.hypervisor.console import Console
 from conformance.sut.hypervisor.machine import Machine
 from conformance.sut.hypervisor.tables import HypervisorTable, filled
-from conformance.sut.parts.linux_guest import tell
+from conformance.sut.parts.linux_guest import clocks
 from conformance.vfs.deployment import Progress
 from guests.access import destination
 from guests.agent.clock import GuestClock, Rate, rate_between, wrong_clock
@@ -230,7 +230,7 @@ class HypervisorDeployment(AttachDeployment):
             self.vm.save()
         super().recover()
         if self._restored:
-            GuestClock(partial(tell, self.inside)).set()
+            GuestClock(partial(clocks, self.inside)).set()
 
     def _close_console(self) -> None:
         if self._console is not None:

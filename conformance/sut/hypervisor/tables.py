@@ -69,7 +69,7 @@ class MachineTable(Strict):
     log: str = ""
     """Prints the end of what the hypervisor said, for the report."""
     memory_mb: str = ""
-    """Memory of the guest in MiB, where a soak is to tell it from the hypervisor's own; may be a placeholder."""
+    """Memory of the guest in MiB, where a soak must distinguish it from the hypervisor's own; may be a placeholder."""
     boot_seconds: float = Field(default=300.0, gt=0)
     """How long the guest may take until SSH answers."""
 

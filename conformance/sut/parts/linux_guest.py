@@ -42,7 +42,7 @@ KEEP_TIME = 60.0
 M = TypeVar("M", bound=AnyMachine[Any])
 
 
-def tell(link: AgentLink, step_ns: int) -> tuple[int, int]:
+def clocks(link: AgentLink, step_ns: int) -> tuple[int, int]:
     """The clocks of the agent's machine, for `guests.agent.clock`."""
     day, monotonic = link.calls.clock(step_ns)
     return day, monotonic
@@ -106,7 +106,7 @@ class GuestDeployment(ShareDeployment, Generic[M]):
         self.kernel = self.inside.calls.uname()[2]
         self.traced = self.inside.calls.trace_begin()
         self._mounted.clear()
-        self._clock = GuestClock(partial(tell, self.inside))
+        self._clock = GuestClock(partial(clocks, self.inside))
         self._clock_set = self._clock.set()
 
     def mount_point(self, number: int) -> str:

@@ -1,6 +1,6 @@
-"""More fids than the process may have descriptors: they are given up and had again, and nobody can tell.
+"""More fids than the process may have descriptors: they are closed and reopened, and no client notices.
 
-``forget`` gives up every descriptor that can be, as happens when they are short.  Each test runs with handles
+``forget`` closes every descriptor that can be, as happens when they are short. Each test runs with handles
 (open_by_handle_at(2)) and without, where paths have to do.
 """
 
