@@ -27,9 +27,9 @@ from guests.errors import InfrastructureError, UsageError
 from guests.words import did_you_mean
 
 _LIMIT = 20.0
-"""Seconds in which a machine must take a connection."""
+"""Seconds in which a host must take a connection and send its banner; one that boots may not, and is tried again."""
 _SLOW = 120.0
-"""Seconds for each further step: the banner, the key exchange, the authentication. They cost a machine processor time,
+"""Seconds for each further step: the key exchange, the authentication. They cost a machine processor time,
 and an emulated one has little of it."""
 _KEEPALIVE = 15
 """Seconds between two signs of life, so that no router on the way forgets the connection."""
@@ -140,7 +140,7 @@ def _authenticated(
             allow_agent=one.get("identityagent", "") != "none",
             look_for_keys=False,
             timeout=_SLOW,
-            banner_timeout=_SLOW,
+            banner_timeout=_LIMIT,
             auth_timeout=_SLOW,
             sock=sock,
             transport_factory=_Patient,
