@@ -52,6 +52,13 @@ KINDS: dict[str, Kind] = {
     "fuse2fs": Kind("fuse", ("mkfs.ext4", "-q", "-F")),
 }
 """What `--export-fs` may be. overlay lies on a directory of the host's; fuse2fs is ext4 served from user space."""
+_PACKAGES = {
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "mkfs.btrfs": "btrfs-progs",
+    "fuse2fs": "fuse2fs",
+}
+"""Debian's packages of the programs."""
 
 
 def check_kind(kind: str) -> None:
@@ -64,7 +71,7 @@ def check_kind(kind: str) -> None:
     one = KINDS[kind]
     for program in filter(None, (*one.make[:1], "fuse2fs" if kind == "fuse2fs" else "")):
         if shutil.which(program, path=_PATH) is None:
-            raise UsageError(f"--export-fs {kind} needs the program {program}, which this host does not have")
+            raise UsageError(f"--export-fs {kind} needs {program}: apt-get install {_PACKAGES[program]}")
     if one.type not in _of_the_kernel():
         subprocess.run(["modprobe", "-q", one.type], capture_output=True, check=False, timeout=_SECONDS)
         if one.type not in _of_the_kernel():

@@ -62,7 +62,7 @@ def test_a_kill_leaves_no_mount_and_no_loop_device_to_the_next_run(tmp_path: Pat
 @needs_root
 def test_a_kind_whose_program_is_missing_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_systems, "_PATH", "/nowhere")
-    with pytest.raises(UsageError, match=r"--export-fs xfs needs the program mkfs\.xfs"):
+    with pytest.raises(UsageError, match=r"--export-fs xfs needs mkfs\.xfs: apt-get install xfsprogs$"):
         file_systems.check_kind("xfs")
 
 
