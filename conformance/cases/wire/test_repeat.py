@@ -18,7 +18,7 @@ from conformance.raw.expectation import OK, spell
 from conformance.raw.wire import Session, Wire
 from conformance.transports.base import Capability
 from protocol import messages as m
-from protocol.constants import GETATTR_ALL, LOCK_TYPE_RDLCK, LOCK_TYPE_UNLCK, NOTAG, O_RDONLY
+from protocol.constants import GETATTR_ALL, LOCK_TYPE_RDLCK, LOCK_TYPE_UNLCK, NOTAG, O_RDONLY, O_RDWR
 from protocol.registry import Message
 
 TIMES, OVER_RINGS = 3072, 256
@@ -26,6 +26,7 @@ TIMES, OVER_RINGS = 3072, 256
 PAST = 66_000
 """More than 16 bits count."""
 _TOGETHER = 32
+_CROSSINGS = 320
 _ROUNDS = 5
 """How often that is done where memory grows: a leak always does, the heap of a garbage collector reaches a level."""
 _LEFT, _LEFT_IN_ALL = 256, 1 << 20
@@ -127,3 +128,20 @@ def test_more_than_sixteen_bits_count(wire: Wire) -> None:
     _play(client, "walk", PAST, 1, high=True)
     last = client.walk(client.root, _HIGH + PAST + 2, b"fred")
     equal("qids in Rwalk to b'fred'", len(last.wqids), 1, call="Twalk")
+
+
+@case("WIRE-REPEAT-003", covers=[m.Tfsync, m.Tclunk], seconds=300)
+def test_clunked_while_in_use(wire: Wire) -> None:
+    """A fid that is clunked while a request is under way on it is released once that request is over: hundreds of them
+    leave no descriptor behind.  Source: clunk(5), the server forgets the fid;
+    CWE-772, as CVE-2016-9106 (QEMU): a guest must not exhaust its host."""
+    client = wire.client
+    wire.host.file(b"fred", b"abc")
+    before = wire.descriptors()
+    for _ in range(_CROSSINGS // _TOGETHER):
+        fids = [client.open(b"fred", flags=O_RDWR) for _ in range(_TOGETHER)]
+        client.burst([one for fid in fids for one in (m.Tfsync(client.tag(), fid, 0), m.Tclunk(client.tag(), fid))])
+        for _ in range(2 * _TOGETHER):
+            client.next_reply()  # a Tfsync that was overtaken by its Tclunk meets no fid
+    shared.descriptors_within(wire, before, 10, f"{_CROSSINGS} fids clunked while Tfsync was under way")
+    shared.size_in_reply(client, client.walk_to(b"fred"), 3, "a file after that")
