@@ -94,8 +94,9 @@ def start(
         try:
             made.start()
         except Exception as e:  # noqa: BLE001 - in any case nothing may stay behind, and no case can run
-            unexpected = f"{target.name} did not start: {type(e).__name__}: {e}"
-            runner.broken = e if isinstance(e, InfrastructureError) else InfrastructureError(unexpected)
+            remedy = f"run it again while the host is less busy, or with --jobs 1; its logs are in {run_dir}"
+            other = InfrastructureError(f"{target.name} did not start: {type(e).__name__}: {e}", remedy)
+            runner.broken = e if isinstance(e, InfrastructureError) else other
             made.stop()
         unfinished.pop_all()
     return runner

@@ -118,19 +118,15 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
         self.name = "reference device"
         self.tag = TAG
 
+    def reading_only(self, directory: Path) -> ReferenceDevice:
+        other = ReferenceDevice(self.spec, directory, self.variant)
+        other.read_only = True
+        return other
+
     def command(self) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "reference_server",
-            "serve",
-            str(self.exported),
-            "--vhost-user",
-            self.socket_path,
-            "--tag",
-            TAG.decode(),
-            *self.spec.arguments,
-        ]
+        serve = [sys.executable, "-m", "reference_server", "serve", str(self.exported)]
+        more = [*(["--readonly"] if self.read_only else []), *self.spec.arguments]
+        return [*serve, "--vhost-user", self.socket_path, "--tag", TAG.decode(), *more]
 
     def _path(self) -> str:
         return self.socket_path
