@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
 import pytest
 
-from conformance.raw.ring import Ring
+from conformance.errors import Finding
+from conformance.raw.expectation import spell
+from conformance.raw.operations import CREATING
+from conformance.raw.ring import ROOT, Ring
 from conformance.virtio.driver import PLAIN
 from conformance.virtio.queues import Segment
+from protocol.constants import O_RDWR
+from protocol.messages import Rlcreate, Rremove, Rwalk, Rwrite, Tlcreate, Tremove, Twalk, Twrite
+from protocol.registry import Message
 from protocol.virtqueue import Feature
 
+FILE = 7
+"""The fid of `open_file`."""
 INDIRECT = PLAIN | Feature.INDIRECT_DESC.mask
 EVENTS = PLAIN | Feature.EVENT_IDX.mask
 PACKED = PLAIN | Feature.RING_PACKED.mask
@@ -48,4 +58,43 @@ def room(ring: Ring, lengths: Sequence[int]) -> list[Segment]:
     return [ring.writable(length) for length in lengths]
 
 
-__all__ = ["EVENTS", "INDIRECT", "PACKED", "PLAIN", "both_layouts", "pieces", "room", "running", "scaled"]
+R = TypeVar("R", bound=Message)
+
+
+def reply_of(message: Message, wanted: type[R], call: str) -> R:
+    """The reply, if it is the one that the call has. Raises Finding."""
+    if not isinstance(message, wanted):
+        raise Finding(f"{call} was answered with {spell(message)}", "reply", {"call": call})
+    return message
+
+
+@contextmanager
+def open_file(ring: Ring, layout: int, data: bytes) -> Iterator[None]:
+    """The device runs, and FILE is open on a new file that holds `data`. The file is removed afterwards."""
+    running(ring, layout)
+    reply_of(ring.ask(Twalk(ring.number(), ROOT, FILE, ())), Rwalk, "Twalk")
+    reply_of(ring.ask(Tlcreate(ring.number(), FILE, b"ring-file", O_RDWR | CREATING, 0o644, 0)), Rlcreate, "Tlcreate")
+    try:
+        if data:
+            reply_of(ring.ask(Twrite(ring.number(), FILE, 0, data)), Rwrite, "Twrite")
+        ring.free_all()
+        yield
+    finally:
+        ring.free_all()
+        reply_of(ring.ask(Tremove(ring.number(), FILE)), Rremove, "Tremove")
+
+
+__all__ = [
+    "EVENTS",
+    "FILE",
+    "INDIRECT",
+    "PACKED",
+    "PLAIN",
+    "both_layouts",
+    "open_file",
+    "pieces",
+    "reply_of",
+    "room",
+    "running",
+    "scaled",
+]

@@ -6,58 +6,23 @@ another path than that of its other messages, with borders of its own where the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TypeVar
-
 import pytest
 
 from conformance.case import case
-from conformance.cases.ring.shared import both_layouts, pieces, room, running
+from conformance.cases.ring.shared import FILE, both_layouts, open_file, pieces, reply_of, room
 from conformance.checks import equal
-from conformance.errors import Finding
-from conformance.raw.expectation import spell
-from conformance.raw.operations import CREATING
-from conformance.raw.ring import ROOT, Ring
+from conformance.raw.ring import Ring
 from protocol.codec import encode
-from protocol.constants import O_RDWR
-from protocol.messages import Rlcreate, Rread, Rremove, Rwalk, Rwrite, Tlcreate, Tread, Tremove, Twalk, Twrite
-from protocol.registry import Message
+from protocol.messages import Rread, Rwrite, Tread, Twrite
 
-_FILE = 7
-_NAME = b"ring-data"
 _READ, _WRITTEN = 1000, 6000
 """Bytes of data. What is written is more than a page, so that a device may take it from where it lies."""
 _RREAD_HEAD, _TWRITE_HEAD = 11, 23
-
-R = TypeVar("R", bound=Message)
-
-
-def _reply(message: Message, wanted: type[R], call: str) -> R:
-    if not isinstance(message, wanted):
-        raise Finding(f"{call} was answered with {spell(message)}", "reply", {"call": call})
-    return message
 
 
 def _content(count: int) -> bytes:
     """Bytes of which no part of a power of two repeats, so that a shift is seen."""
     return bytes((at * 7 + at // 251) % 256 for at in range(count))
-
-
-@contextmanager
-def _open_file(ring: Ring, layout: int, data: bytes) -> Iterator[None]:
-    """The device runs, and _FILE is open on a new file that holds `data`. The file is removed afterwards."""
-    running(ring, layout)
-    _reply(ring.ask(Twalk(ring.number(), ROOT, _FILE, ())), Rwalk, "Twalk")
-    _reply(ring.ask(Tlcreate(ring.number(), _FILE, _NAME, O_RDWR | CREATING, 0o644, 0)), Rlcreate, "Tlcreate")
-    try:
-        if data:
-            _reply(ring.ask(Twrite(ring.number(), _FILE, 0, data)), Rwrite, "Twrite")
-        ring.free_all()
-        yield
-    finally:
-        ring.free_all()
-        _reply(ring.ask(Tremove(ring.number(), _FILE)), Rremove, "Tremove")
 
 
 @pytest.mark.parametrize(
@@ -71,11 +36,11 @@ def test_data_that_is_read(ring: Ring, layout: int, lengths: tuple[int, ...]) ->
     """The data of an Rread lies behind its header, however long the writable buffers are; the used length is that
     of the whole message.  Source: virtio 1.3, 2.7.4.1 (no assumption on the arrangement of descriptors), 2.7.8.2."""
     data = _content(_READ)
-    with _open_file(ring, layout, data):
-        chain = [ring.readable(b"".join(encode(Tread(ring.number(), _FILE, 0, _READ)))), *room(ring, [*lengths, 4096])]
+    with open_file(ring, layout, data):
+        chain = [ring.readable(b"".join(encode(Tread(ring.number(), FILE, 0, _READ)))), *room(ring, [*lengths, 4096])]
         reply = ring.exchange(chain)
         equal("used length of the chain with Rread", len(reply), _RREAD_HEAD + _READ, code="ring", call="Tread")
-        seen = _reply(ring.decoded(reply), Rread, "Tread")
+        seen = reply_of(ring.decoded(reply), Rread, "Tread")
         equal("data in Rread", bytes(seen.data), data, code="content", call="Tread")
 
 
@@ -90,11 +55,11 @@ def test_data_that_is_written(ring: Ring, layout: int, lengths: tuple[int, ...])
     """The data of a Twrite is taken from behind its header, whatever the lengths of the readable buffers.
     Source: virtio 1.3, 2.7.4.1 (no assumption on the arrangement of descriptors)."""
     data = _content(_WRITTEN)
-    with _open_file(ring, layout, b""):
-        request = b"".join(encode(Twrite(ring.number(), _FILE, 0, data)))
+    with open_file(ring, layout, b""):
+        request = b"".join(encode(Twrite(ring.number(), FILE, 0, data)))
         reply = ring.exchange([*pieces(ring, request, lengths), ring.writable(4096)])
-        count = _reply(ring.decoded(reply), Rwrite, "Twrite").count
+        count = reply_of(ring.decoded(reply), Rwrite, "Twrite").count
         equal("count in Rwrite", count, _WRITTEN, code="value", call="Twrite")
         ring.free_all()
-        held = _reply(ring.ask(Tread(ring.number(), _FILE, 0, _WRITTEN), room=8192), Rread, "Tread")
+        held = reply_of(ring.ask(Tread(ring.number(), FILE, 0, _WRITTEN), room=8192), Rread, "Tread")
         equal("content of the file after Rwrite", bytes(held.data), data, code="content", call="Twrite")
