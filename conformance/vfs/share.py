@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -21,8 +23,23 @@ _SHOWN = 120
 """Characters of a value that a finding shows."""
 
 
+_REFUSED = frozenset({errno.EINVAL, errno.ENAMETOOLONG, errno.EOPNOTSUPP, errno.EOVERFLOW})
 _MOVING = 5
 """Looks at statvfs: on a file system that others write, too, counts go up and down between two of them."""
+
+
+@contextmanager
+def preparing(what: str) -> Iterator[None]:
+    """Undrivable where the exported file system cannot have what a call outside is to make: no fault of the target's.
+
+    Source: xfs, whose symbolic links hold 1,024 bytes and whose major numbers 9 bits (sysv_valid_dev, linux/kdev_t.h).
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        raise Undrivable(f"the exported file system refuses {what}: {errno_name(error.errno)}") from None
 
 
 class FurtherShares(Protocol):
@@ -129,8 +146,11 @@ class Share(BothSides):
 
     def prepared_symlink(self, target: str, name: str) -> None:
         """A symbolic link as preparation: made on the host, which is faster, or inside if it must be."""
-        outside = self.host_links and not self.alone
-        (self.outside if outside else self.inside).symlink(target, name)
+        if self.host_links and not self.alone:
+            with preparing(f"a symbolic link with a text of {len(target)} bytes"):
+                self.outside.symlink(target, name)
+        else:
+            self.inside.symlink(target, name)
 
     # ---- further shares
 

@@ -6,6 +6,7 @@ cannot be had, by an agent whose answers are altered on their way.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from conformance.case import CASES, case
+from conformance.errors import Undrivable
 from conformance.evidence.models import CaseResult
 from conformance.run.controls import ControlMode
 from conformance.run.mounted import Runner
@@ -24,7 +26,7 @@ from conformance.sut.load import load
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.local.tables import LocalOptions, LocalTarget
 from conformance.vfs.mount_options import DEFAULT
-from conformance.vfs.share import Share
+from conformance.vfs.share import Share, preparing
 from guests.agent.link import AgentLink, Reply
 from tests.targets import loaded
 
@@ -161,3 +163,16 @@ def test_an_agent_that_lies_is_caught(
     result = run(deployment, declared, control="never")
     assert result.verdict == "fail", result.reason
     assert_found(result, field)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(errno.ENAMETOOLONG, Undrivable), (errno.EINVAL, Undrivable), (errno.EACCES, PermissionError)],
+)
+def test_what_the_exported_file_system_cannot_have(number: int, expected: type[Exception]) -> None:
+    """xfs refuses symbolic links of more than 1,024 bytes, and major numbers of more than 9 bits: seen as failures."""
+    with (
+        pytest.raises(expected, match="refuses a long link" if expected is Undrivable else ""),
+        preparing("a long link"),
+    ):
+        raise OSError(number, "refused")

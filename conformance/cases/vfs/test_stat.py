@@ -13,7 +13,7 @@ from conformance.cases.vfs.attribute_paths import PathCall, refuse_bad_paths
 from conformance.cases.vfs.outcomes import plain
 from conformance.checks import Octal, between, equal, fields, holds
 from conformance.errors import Undrivable
-from conformance.vfs.share import Share
+from conformance.vfs.share import Share, preparing
 from conformance.vfs.vantage import Vantage
 from protocol.messages import Tgetattr, Twalk
 
@@ -236,7 +236,8 @@ def test_device_numbers(share: Share, kind: str) -> None:
     Source: makedev(3); Rgetattr.rdev; include/linux/kdev_t.h new_decode_dev."""
     for numbers in ((1, 3), (0, 255), (255, 0), (8, 256), (259, 70_000), (4095, 2**20 - 1)):
         name = f"node{numbers[0]}.{numbers[1]}"
-        share.outside.mknod(name, NODES[kind] | 0o600, os.makedev(*numbers))
+        with preparing(f"a {kind} device with number {numbers[0]}:{numbers[1]}"):
+            share.outside.mknod(name, NODES[kind] | 0o600, os.makedev(*numbers))
         device = share.inside.stat(name)["st_rdev"]
         equal(f"major and minor of {name!r} inside", (os.major(device), os.minor(device)), numbers, code="field:rdev")
         share.same(share.stat(name))
