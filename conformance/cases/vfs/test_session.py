@@ -306,12 +306,17 @@ def test_a_process_killed_in_fsync(share: Share) -> None:
     request is flushed, the share keeps working, and data written before is there.
     Source: flush(5); Linux net/9p/client.c p9_client_rpc(): on a fatal signal p9_client_flush() sends Tflush; known
     defects: rust-9p#15, ZeroFS#282, WSL#4230."""
-    size = 32 << 20
+    size, written = 96 << 20, 1 << 20
     for turn in range(2):
+        # What the host has not yet written makes the server's fsync(2) last.
+        with share.without_comparison():
+            host = share.outside.open(f"fred{turn}", os.O_RDWR | os.O_CREAT, 0o644)
+            share.outside.write_pattern(host, size, seed=turn)
+            share.outside.close(host)
         victim = share.inside.spawn(f"victim{turn}")
         victim.timeout = 50.0  # writing the file is not what this case judges
-        fd = victim.open(f"fred{turn}", os.O_RDWR | os.O_CREAT, 0o644)
-        victim.write_pattern(fd, size, seed=turn)
+        fd = victim.open(f"fred{turn}", os.O_RDWR)
+        victim.write_pattern(fd, written, seed=turn)
         victim.start.fsync(fd)
         share.inside.sleep(0.004)
         victim.kill()
