@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOENT
 
 from conformance.case import case
 from conformance.checks import equal
@@ -46,7 +47,9 @@ def ran(share: Share, *argv: str) -> str:
     """Run a program of the guest to its end and return its output. Undrivable if the guest does not have it."""
     try:
         done = share.inside.run(list(argv), 100)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno != ENOENT:
+            raise
         raise Undrivable(f"the guest has no {argv[0]}") from None
     equal(f"status of {argv[0]} ({done['stderr'].decode(errors='replace').strip()[-200:]})", done["status"], 0)
     return done["stdout"].decode(errors="replace")
