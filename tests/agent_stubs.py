@@ -1,7 +1,7 @@
 """Writes the types of the agent's ops for their callers, from the declarations: `python -m tests.agent_stubs`.
 
-The classes have no methods of their own at run time: what the caller gave is what the agent gets. So their types stand
-in stubs; `tests/guests/test_agent_stubs.py` demands that these are what is generated.
+The classes have no methods of their own at run time: the agent gets the arguments exactly as the caller gave them. So
+their types are in stubs; `tests/guests/test_agent_stubs.py` checks that the stubs are what this module generates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from guests.agent.packing import module_tree, ordered_modules
 
 VALUES = ("Attributes", "Ended", "Lock", "LockKind", "Platforms", "Time")
 CALLERS = {"PathName": "str | bytes", "Errno": "int", "Signal": "int"}
-"""What stands for a type of the agent at the caller's: paths below the root, error numbers and signals of this host."""
+"""The caller's type for a type of the agent: paths below the root, error numbers and signals of this host."""
 ROOT = Path(__file__).parents[1]
 
 
@@ -29,9 +29,9 @@ class Shape:
     name: str
     doc: str
     returns: str
-    """What each method returns; `{}` stands for the op's own value."""
+    """The return type of each method; `{}` stands for the op's own value."""
     by_name: str
-    """What `perform` returns."""
+    """The return type of `perform`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Stub:
     imports: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """What it has to hold, but for its layout."""
+        """The content that the file must have, apart from its layout."""
         classes = [_class(shape) for shape in self.shapes]
         names = [name for name in VALUES if any(re.search(rf"\b{name}\b", text) for text in classes)]
         head = [
@@ -114,7 +114,7 @@ def _parameters(function: ast.FunctionDef) -> str:
 
 
 def _callers(annotation: ast.expr) -> str:
-    """An annotation of the agent's as its callers have it."""
+    """An annotation in the agent's code, as its callers see it."""
     text = ast.unparse(annotation)
     for own, theirs in CALLERS.items():
         text = re.sub(rf"\b{own}\b", theirs, text)

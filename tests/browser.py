@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by its DevTools protocol over a WebSocket: what a reader of a page sees.
+"""Headless Chromium, driven by its DevTools protocol over a WebSocket: shows what a reader of a page sees.
 
 https://chromedevtools.github.io/devtools-protocol/
 """
@@ -36,7 +36,7 @@ class Page:
         self._loop, self._connection, self._numbers = loop, connection, itertools.count(1)
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """A command of the protocol, and its result. Raises AssertionError if the browser refuses."""
+        """Send a command of the protocol and return its result. Raises AssertionError if the browser refuses."""
         return self._loop.run_until_complete(asyncio.wait_for(self._call(method, parameters), PATIENT))
 
     async def _call(self, method: str, parameters: dict[str, Any]) -> Any:
@@ -51,7 +51,7 @@ class Page:
                 return said["result"]
 
     def open(self, address: str) -> None:
-        """Load a page, until its scripts have run."""
+        """Load a page and wait until its scripts have run."""
         self.call("Page.navigate", url="about:blank")
         self.call("Page.navigate", url=address)
         eventually(lambda: self.of("document.readyState === 'complete' && location.protocol !== 'about:'"))
@@ -63,11 +63,11 @@ class Page:
         return done["result"].get("value")
 
     def size(self, width: int, height: int) -> None:
-        """A screen of that many pixels."""
+        """Set the size of the screen in pixels."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def dark(self) -> None:
-        """A reader who prefers dark pages."""
+        """Ask pages for their dark colours, as a reader may."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
 
     def picture(self, file: Path) -> None:
@@ -75,7 +75,7 @@ class Page:
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
     def sheets(self) -> int:
-        """The pages that it prints on A4."""
+        """The pages as the browser prints them on A4."""
         pdf = base64.b64decode(self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.7)["data"])
         return len(re.findall(rb"/Type\s*/Page\b", pdf))
 
@@ -86,7 +86,7 @@ def browser(place: Path) -> Iterator[Page]:
     assert CHROMIUM is not None
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0"]
     argv = [CHROMIUM, *flags, f"--user-data-dir={place}", "about:blank"]
-    # It leaves a directory in TMPDIR when it is ended; the path of a socket in it must be short.
+    # Chromium leaves a directory in TMPDIR when it is ended; the path of a socket in it must be short.
     temporary = tempfile.mkdtemp(prefix="a9-")
     process = subprocess.Popen(
         dying_with_parent(argv, signal.SIGTERM),

@@ -1,4 +1,4 @@
-"""Cases that are in no library, for tests."""
+"""Cases for tests that are not in the library."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from conformance.sut.parts.scratch import Scratch
 from guests.errors import InfrastructureError
 from guests.host.processes import clean_left_over
 
-# an example that takes long says that the machine is busy, nothing about what is tested
+# a slow example says that the machine is busy, and nothing about the code under test
 settings.register_profile("assay9", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("assay9")
 
@@ -26,7 +26,7 @@ _EXPORTS, _LEFT = pytest.StashKey[Scratch](), pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Commands that tests start are no workers of this run, and make their exports in a directory of this session."""
+    """Commands that tests start are not workers of this run, and make their exports in a directory of this session."""
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
         os.environ.pop(name, None)
     if not hasattr(config, "workerinput"):  # workers inherit the environment of the process that starts them
@@ -36,9 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # after pytest-xdist has ended its workers
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """An export that is left, and that no next run would remove, fails the session: a user's run leaves it, too."""
+    """A leftover export that the next run would not remove fails the session: a user's run would leave it, too."""
     if exports := session.config.stash.get(_EXPORTS, None):
-        clean_left_over()  # of runs that tests have killed, as the next run would
+        clean_left_over()  # removes what killed runs have left, as the next run would
         session.config.stash[_LEFT] = sorted(path.name for path in exports.path.iterdir())
         exports.remove()
         if session.config.stash[_LEFT] and session.exitstatus == pytest.ExitCode.OK:
@@ -66,8 +66,8 @@ def private_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="a9-"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
     yield directory
-    with contextlib.suppress(InfrastructureError):  # a test has made it unfit
-        clean_left_over(also_kept=True)  # what a run that the test killed has left, as the next run there would
+    with contextlib.suppress(InfrastructureError):  # a test has made it unusable
+        clean_left_over(also_kept=True)  # removes what a killed run has left, as the next run there would
     shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -3,10 +3,10 @@
 A line of code is a line of Python that is not blank, outside tests, cases and docs; comments and docstrings count, and
 `ruff format` lays out every line. docs/decisions/0009-lines-of-code.md says what is compared with what.
 
-The state before the rooms were made and the state now do not do the same. So each line is charged, by `git blame`, to
-the commit that wrote it, wherever it was moved since, and lines of the commits named here are counted apart. A line
-that another commit has touched since counts as of the same functionality, unless its file has no line from before and
-most of it came with one part: then the file came with that part.
+The state before the rooms were made has less functionality than the state now. So `git blame` attributes each line to
+the commit that wrote it, wherever it has moved since, and lines of the commits named here are counted separately. A
+line that another commit has changed since counts as the same functionality. The exception is a file that has no line
+from before and came mostly with one part: that file counts with that part.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BEFORE = "42d1c8c"
-"""The last state before the rooms were made that is laid out as today."""
+"""The last state before the rooms were made, with today's layout of code."""
 CAME_WITH = {
     "any hypervisor, over SSH": """
         3d57c7d 62693b3 801967a c6ac3d4 85f50fb 5089afe 7bbe0ec 60c032a 096de8d f9d74be e86561a e348ca4 b30374b
@@ -46,7 +46,7 @@ CAME_WITH = {
 """The commits of each part of the product that was built, or continued, after BEFORE."""
 SAME = "what was there before"
 REWORDED = ("--ignore-revs-file", ".git-blame-ignore-revs")
-"""A line that was only reworded counts as of the commit before."""
+"""A line that was only reworded counts for the commit before."""
 
 
 def git(*arguments: str) -> str:
@@ -83,7 +83,7 @@ def size(revision: str) -> int:
 
 
 def main() -> None:
-    """Print the table of a revision, by package: HEAD, or the one that is named."""
+    """Print the table of a revision by package: HEAD, or the revision that is named."""
     revision = sys.argv[1] if len(sys.argv) > 1 else "HEAD"
     older = frozenset(commit[:7] for commit in git("rev-list", BEFORE).split())
     packages: dict[str, Counter[str]] = {}

@@ -1,4 +1,4 @@
-"""A network that takes its time: connections to a server of a test go through a proxy that delays every byte."""
+"""A slow network: connections to a test's server go through a proxy that delays every byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.ssh_server import SshServer
 
 @contextlib.contextmanager
 def proxied(port: int, round_trip: float) -> Iterator[int]:
-    """A port of this host that leads to that one, with so many seconds there and back."""
+    """A port of this host that forwards to that one, with that round-trip time in seconds."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_accept, args=(listener, port, round_trip / 2), daemon=True).start()
         try:
@@ -25,7 +25,7 @@ def proxied(port: int, round_trip: float) -> Iterator[int]:
 
 @contextlib.contextmanager
 def slow(server: SshServer, round_trip: float) -> Iterator[None]:
-    """The client's configuration of that server leads through the proxy; seconds there and back."""
+    """Change the client's configuration to go through the proxy, with that round-trip time in seconds."""
     real = server.port
     with proxied(real, round_trip) as server.port:
         with server.known_hosts.open("a") as file:

@@ -1,4 +1,4 @@
-"""An SSH server of this process on a free port: runs commands of this machine, lets connections through."""
+"""An SSH server in this process on a free port: it runs commands on this machine and forwards connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import paramiko
 
 @dataclass
 class SshServer:
-    """A server with a host key and one user's key of its own, and the client's configuration for it."""
+    """A server with its own host key and one user key, and the client's configuration for it."""
 
     directory: Path
     alias: str = "machine"
@@ -49,7 +49,7 @@ class SshServer:
         return f"[127.0.0.1]:{self.port} {self.host_key.get_name()} {self.host_key.get_base64()}\n"
 
     def cut(self) -> None:
-        """End every connection, as a network that fails does."""
+        """End every connection, as a failing network does."""
         transports, self.transports = self.transports, []
         for transport in transports:
             transport.sock.close()
@@ -86,7 +86,7 @@ class SshServer:
 class _Transport(paramiko.Transport):
     """A transport that starts a command only after the client has the reply to its request.
 
-    A quick command would otherwise end, and its channel be closed, before the reply is sent.
+    Otherwise a quick command would end, and its channel would close, before the reply is sent.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -101,8 +101,8 @@ class _Transport(paramiko.Transport):
 
 
 def _drain(transport: paramiko.Transport) -> None:
-    """Take the channels that are opened: paramiko wants them accepted."""
-    kept = []  # a channel that nobody holds is closed
+    """Accept the channels that are opened, as paramiko requires."""
+    kept = []  # paramiko closes a channel without a reference
     while transport.is_active():
         kept.append(transport.accept(1.0))
 

@@ -1,4 +1,4 @@
-"""Targets for tests, as their kinds' own models, and what is asked of them."""
+"""Targets for tests, as the models of their kinds, and the runs that tests ask for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T", bound=Target)
 
 
 def loaded(name: str, model: type[T]) -> T:
-    """The target of that name, which is of that model."""
+    """The target of that name, which has that model."""
     target = load(name)
     assert isinstance(target, model)
     return target

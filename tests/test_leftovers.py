@@ -1,4 +1,4 @@
-"""What tests leave behind is found at the end of the session."""
+"""The end of the session finds what tests leave behind."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_leaves_a_directory_and_kills_what_has_claimed_another():
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one process", "a worker"])
 def test_an_export_that_is_left_fails_the_session(tmp_path: Path, workers: tuple[str, ...]) -> None:
-    """What a killed run has left is removed by its claim, and fails nothing."""
+    """The leftovers of a killed run are removed by its claim, and fail nothing."""
     (tmp_path / "test_leaves.py").write_text(LEAVES)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--rootdir", ".", "-p", "tests.conftest", "-p", "no:cacheprovider", *workers],

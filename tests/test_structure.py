@@ -1,4 +1,4 @@
-"""The shape of the tree: what the linters cannot say of it."""
+"""The structure of the tree, as far as the linters cannot check it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ SOURCES = ("protocol", "reference_server", "guests", "conformance", "soak", "ass
 MODULES = sorted(path for name in SOURCES for path in (CHECKOUT / name).rglob("*.py"))
 MOST_LINES = 600
 MOST_MODULES = 13
-"""In a room of the suite, so that it can be taken in at a glance: about ten."""
+"""The limit for a room of the suite, so that a reader can survey it: about ten."""
 
 FEWEST_WORDS = 3
-"""Of a literal type that has to have a name."""
+"""The number of words from which a literal type must have a name."""
 
 REASON = re.compile(
     r"# noqa: (?:\w+, )?PLC0415 - (?:\d+ ms|not installed everywhere|as above|see (?:conformance\.)?sut\.kind)"
 )
-"""Why an import may stand in a function: it costs time that was measured, or its package may be missing."""
+"""Why an import may be inside a function: it costs a measured time, or its package may be missing."""
 
 
 def test_an_import_in_a_function_names_what_it_saves() -> None:
-    """It must not hide a circle: import-linter forbids those."""
+    """Such an import must not hide a circle, which import-linter forbids."""
     assert [
         f"{path.relative_to(CHECKOUT)}: {line.strip()}"
         for path in MODULES

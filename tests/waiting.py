@@ -1,8 +1,8 @@
 """How long tests wait. A limit here decides when a test stops waiting for something that never comes; it never decides
 a verdict.
 
-On a machine with much else to do everything may take twenty times as long as on an idle one. What is waited for comes
-at once where it can, so a generous limit costs nothing but in a test that fails.
+On a busy machine everything may take twenty times as long as on an idle one. A wait ends as soon as its condition
+holds, so a generous limit costs time only in a test that fails.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATIENT = 300.0
 
 
 def complaint(stderr: str) -> list[str]:
-    """The lines of a command's standard error but those that show, once a minute, what takes long."""
+    """The lines of a command's standard error, without those that show once a minute what takes long."""
     return [line for line in stderr.splitlines() if not _PROGRESS.match(line)]
 
 

@@ -1,4 +1,4 @@
-"""Commands run in this process, where whatever would start something is replaced."""
+"""Runs commands in this process; everything that would start a guest or a test run is replaced."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from guests.machines.uml.machine import UmlMachine
 from guests.machines.v86.machine import V86Machine
 
 STARTED = 77
-"""Exit status of a command that has taken everything and would start now."""
+"""Exit status of a command that has accepted all its arguments and would start now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a command came to."""
+    """The exit status and the output of a command."""
 
     status: int
     out: str
     err: str
 
     def one_line(self) -> str:
-        """The one line that it said."""
+        """The only line that the command printed."""
         lines = self.err.splitlines()
         assert len(lines) == 1 and not self.out, f"{self.out}{self.err}"
         return lines[0]
@@ -39,7 +39,7 @@ Command = Callable[..., Said]
 
 
 def starts(*_: object, **__: object) -> None:
-    """Stands where something would start."""
+    """Replaces what would start something."""
     raise SystemExit(STARTED)
 
 
@@ -47,7 +47,7 @@ def starts(*_: object, **__: object) -> None:
 def assay9(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, private_runtime: Path
 ) -> Command:
-    """The command, in an empty directory; it ends where it would start anything."""
+    """The command in an empty directory; it ends before it starts anything."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pytest, "main", starts)
     monkeypatch.setattr(soak.cli, "work", starts)

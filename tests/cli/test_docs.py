@@ -1,4 +1,4 @@
-"""docs/command-line.md names what the code has, and targets name what their default run leaves out."""
+"""docs/command-line.md names what the code has, and each target names what its default run leaves out."""
 
 from __future__ import annotations
 

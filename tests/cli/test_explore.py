@@ -27,7 +27,7 @@ def test_one_seed_is_played_and_counted(tmp_path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize(("name", "status"), [("a", 0), ("n" * 300, 1)])
 def test_a_sequence_is_played_again(tmp_path: Path, name: str, status: int) -> None:
-    """The model knows no longest name: the second sequence fails on every file system."""
+    """The model has no limit on the length of a name, so the second sequence fails on every file system."""
     step = Step("mkdir", (name, 0o755))
     file = tmp_path / "s.json"
     file.write_text(json.dumps(to_replay([step], target="local", mount="cache=none")))

@@ -1,4 +1,4 @@
-"""Every option and argument of every command, given wrong values: one line, or the command starts."""
+"""Every option and argument of every command gets wrong values: the command prints one line, or it starts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from assay9.cli import cli
 from conformance.catalogue.index import index
 from tests.cli.conftest import STARTED, Command, starts
 
-# No path in it can be written, by root either: a value that is taken must leave nothing outside the test's directory.
+# Not even root can write to these paths: a value that is accepted must leave nothing outside the test's directory.
 WRONG = (
     "",
     " ",
@@ -45,7 +45,7 @@ NEEDED: dict[str, list[str]] = {
     "serve": ["."],
     "frames": ["nothing"],
 }
-"""What a command must be given as well."""
+"""Further arguments that a command needs."""
 FOR_OPTION: dict[str, list[str]] = {
     "run --qemu": ["qemu"],
     "run --qemu-arg": ["qemu"],
@@ -61,7 +61,7 @@ FOR_OPTION: dict[str, list[str]] = {
     "soak run --image": ["qemu"],
     "cases --proof": ["--matrix"],
 }
-"""The same for an option that would mean nothing otherwise."""
+"""Further arguments without which an option has no meaning."""
 SLOW = {
     "guest boot --qemu-arg",
     "run --qemu-arg",
@@ -73,13 +73,13 @@ SLOW = {
 """Each value costs a start of QEMU, or the reading of all profiles."""
 DONE = (0, 1, 2, 3, STARTED)
 OURS = ("Traceback", "internal error", "the details are in")
-"""What only a defect of the suite says."""
+"""Texts that only a defect of the suite prints."""
 LEFT_OUT = {"doctor"}
-"""Takes flags alone, and seconds."""
+"""It takes only flags, and runs for seconds."""
 
 
 def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Every command with its name, as one types it."""
+    """Every command with its name as a user types it."""
     ctx = click.Context(group)
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
@@ -108,8 +108,8 @@ PLACES = list(places())
 
 @pytest.fixture
 def harmless(assay9: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """The command, which can neither serve nor touch what others have in the cache."""
-    index()  # from the cache that there is
+    """The command, which can neither serve nor change other users' entries in the cache."""
+    index()  # from the existing cache
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(logging, "basicConfig", starts)
     return assay9

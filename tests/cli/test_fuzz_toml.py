@@ -1,4 +1,4 @@
-"""Every value of every target and component that the suite brings, given wrong ones: one line, or the run starts."""
+"""Every value of every target and component of the suite is replaced by wrong ones: one line, or the run starts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ WRONG: list[Any] = [
 
 
 def toml(value: Any) -> str:
-    """A value as TOML writes it, tables inline."""
+    """A value in TOML, with inline tables."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(key)} = {toml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
@@ -70,7 +70,7 @@ def toml(value: Any) -> str:
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of everything in a table; of a list's like entries the first few."""
+    """The path of every value in a table; where a list has similar entries, only the first few."""
     if at:
         yield at
     if isinstance(value, dict):
@@ -93,7 +93,7 @@ def changed(value: Any, at: tuple[Any, ...], new: Any) -> Any:
 @pytest.mark.parametrize("values", [0, pytest.param(2, marks=pytest.mark.long)], ids=["few places", "all places"])
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_any_value_is_taken_or_refused_in_one_line(assay9: Command, tmp_path: Path, file: Path, values: int) -> None:
-    """``values`` wrong ones at each place; 0: one at each of a few places."""
+    """``values`` wrong values at each place; 0: one value at each of a few places."""
     table, rng = tomllib.loads(file.read_text()), random.Random(file.stem)
     where = list(places(table))
     run = "./mine.toml"

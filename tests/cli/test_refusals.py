@@ -1,4 +1,4 @@
-"""Every word that names nothing is refused before anything starts: one line, status 2, the nearest word."""
+"""An unknown name is refused before anything starts: one line with the nearest known name, exit status 2."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
     ("run qemu --layer wire --link qtst", "target qemu: unknown link 'qtst': did you mean 'qtest'?"),
     ("run vhost-user --jobs 2", "the device of target vhost-user has one front end at a time"),
     ("run qemu --keep-guest --jobs 2", "--keep-guest keeps one guest: leave --jobs out"),
-    # what must be there
+    # what must exist
     ("run qemu --qemu /nonexistent/qemu", "/nonexistent/qemu is not an executable program"),
     ("run qemu --qemu /bin/true", "/bin/true is not a QEMU"),
     ("run qemu --qemu-arg=-nosuch", "does not start with -nosuch: qemu-system-x86_64: -nosuch: invalid option"),
@@ -381,13 +381,13 @@ PROCESSES = [
 
 
 YARDSTICK = [sys.executable, "-c", "import click, pydantic, pytest"]
-"""What takes 0.2 s of processor time where a refusal takes 0.6: each machine is its own measure."""
+"""A command that takes 0.2 s of processor time where a refusal takes 0.6 s: each machine is its own measure."""
 COMPILED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""As a user has it: the first process compiles, and the next ones do not."""
+"""The environment of a user: the first process compiles the modules, and later ones do not."""
 
 
 def spent(argv: list[str], cwd: Path) -> tuple[float, subprocess.CompletedProcess[str]]:
-    """Processor seconds of a process and of what it started and waited for, whatever else the machine does."""
+    """Processor seconds of a process and of the children that it waited for, independent of the machine's load."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False, env=COMPILED)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -396,13 +396,13 @@ def spent(argv: list[str], cwd: Path) -> tuple[float, subprocess.CompletedProces
 
 @pytest.mark.parametrize(("arguments", "said"), PROCESSES)
 def test_a_process_of_its_own_ends_at_once(arguments: list[str], said: str, tmp_path: Path) -> None:
-    """In less than the processor time of five yardsticks, a second; a guest or pytest's workers take many more."""
+    """It takes less processor time than five yardsticks, about a second; a guest or pytest's workers take far more."""
     (tmp_path / "mine.toml").write_text(
         "title = 'm'\nkind = 'local'\n[[profile.known]]\ncase = 'NODE-9999'\n"
         "finding = 'errno'\nreason = 'r'\nlink = 'https://example.org'\n"
     )
     ratios = []
-    for _ in range(5):  # a neighbour on the same core slows one of them more than the other, now and then
+    for _ in range(5):  # another process on the same core sometimes slows one of the two more than the other
         seconds, done = spent([sys.executable, "-m", "assay9", *arguments], tmp_path)
         assert done.returncode == 2, done
         assert said in done.stderr and len(done.stderr.splitlines()) == 1 and not done.stdout, done

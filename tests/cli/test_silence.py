@@ -1,4 +1,4 @@
-"""A command that reads or writes the record of thousands of cases shows on a terminal what it does."""
+"""On a terminal, a command that reads or writes the record of thousands of cases shows what it does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.evidence import sample
 
 @pytest.fixture
 def doing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is shown at the moment. What takes long fails the test where that is nothing."""
+    """What the command shows at the moment. A slow step during which nothing is shown fails the test."""
     now: list[str] = []
 
     @contextmanager

@@ -18,7 +18,7 @@ RUN = [sys.executable, "-m", "assay9", "run", "reference", "--family", FAMILY]
 
 
 def on_a_terminal(argv: list[str], where: Path) -> tuple[int, str]:
-    """Run it with a terminal for all three streams; its exit status and what it wrote there."""
+    """Run it with a terminal as all three streams; return its exit status and its output."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(argv, cwd=where, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
@@ -26,7 +26,7 @@ def on_a_terminal(argv: list[str], where: Path) -> tuple[int, str]:
         try:
             while part := os.read(ours, 65536):
                 said += part
-        except OSError:  # EIO: nobody has the other end any more
+        except OSError:  # EIO: no process has the other end open any more
             pass
         finally:
             os.close(ours)

@@ -1,4 +1,4 @@
-"""What nobody expected: one line that says whose fault it is, and a file with the details."""
+"""An unexpected exception gives one line that says whose fault it is, and a file with the details."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_unexpected_error_in_a_thread_is_one_line_too(
         thread.join()
         return []
 
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # given back afterwards
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # monkeypatch restores it afterwards
     monkeypatch.setattr(load, "names", names)
     monkeypatch.setattr(refusal, "tempfile", SimpleNamespace(gettempdir=lambda: str(tmp_path)))
     seen = assay9("targets")
@@ -104,7 +104,7 @@ def test_a_command_whose_surroundings_are_incomplete(
     shell: str, arguments: list[str], status: int, said: str, tmp_path: Path
 ) -> None:
     program = [sys.executable, "-m", "assay9", *arguments]
-    if "ulimit" in shell and os.geteuid() == 0:  # which may exceed its limits
+    if "ulimit" in shell and os.geteuid() == 0:  # root may exceed its limits
         program = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", *program]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     argv = ["sh", "-c", shell, "sh", *program]

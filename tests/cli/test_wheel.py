@@ -1,4 +1,4 @@
-"""The wheel, installed in an empty environment: every command finds there what it reads."""
+"""The wheel is installed in an empty environment: every command finds the files that it reads there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_SHIPPED = {"__pycache__"}
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An environment into which nothing but the wheel was installed."""
+    """An environment in which only the wheel is installed."""
 
     wheel: Path
     environment: Path
@@ -70,7 +70,7 @@ def _checked(argv: list[str]) -> str:
 
 
 def test_every_file_of_the_packages_is_in_the_wheel(installed: Installed) -> None:
-    """Sources, and what they read: targets, profiles, templates, files of guests."""
+    """The sources and the files that they read: targets, profiles, templates, files of guests."""
     with zipfile.ZipFile(installed.wheel) as wheel:
         held = {name for name in wheel.namelist() if not name.startswith("assay9-")}
     tracked = {
@@ -102,7 +102,7 @@ def test_the_installed_command_runs_cases_and_writes_every_report(installed: Ins
 
 
 def test_the_installed_command_looks_at_this_machine(installed: Installed) -> None:
-    """Exit status 3 says that something is missing here, which is not a fault of the wheel."""
+    """Exit status 3 says that something is missing on this machine, which is not a fault of the wheel."""
     seen = installed.run("doctor", "--quick")
     assert seen.returncode in (0, 3) and seen.stderr == "", seen
     if shutil.which("dpkg-query") is not None:

@@ -1,8 +1,8 @@
 """A FUSE file system that shows another directory, and lies about one field of its regular files.
 
 Run as a process of its own, as root: `fuse_passthrough.py SOURCE MOUNTPOINT [FIELD=+N | FIELD=^N]`, FIELD one of
-st_size, st_mode, st_mtime_ns, ... It speaks the kernel's protocol (include/uapi/linux/fuse.h) by itself, so that
-the test needs no library; one request at a time, nothing cached. Imports nothing of ours.
+st_size, st_mode, st_mtime_ns, ... It implements the kernel's protocol (include/uapi/linux/fuse.h) itself, so the test
+needs no library. It serves one request at a time, caches nothing, and imports no module of the project.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Passthrough:
         }
 
     def answer(self, request: bytes) -> bytes | None:
-        """The reply to one request, None for those that want none."""
+        """The reply to one request; None for a request that has no reply."""
         _length, op, unique, node, uid, gid, _pid = struct.unpack_from("<IIQQIII", request)
         if op in NO_REPLY:
             return None
@@ -118,7 +118,7 @@ class Passthrough:
         return os.path.join(self.paths[node], name)
 
     def nothing(self, call: Callable[..., object], *arguments: object) -> bytes:
-        """Make a call whose answer is empty."""
+        """Make a call that has an empty reply."""
         call(*arguments)
         return b""
 
@@ -149,7 +149,7 @@ class Passthrough:
         )
 
     def entry(self, node: int, name: bytes) -> bytes:
-        """struct fuse_entry_out: valid for no time at all, so that the kernel always asks again."""
+        """struct fuse_entry_out with a validity of zero, so that the kernel always asks again."""
         path = self.child(node, name)
         attributes = self.attributes(path)
         inode = os.lstat(path).st_ino
@@ -257,7 +257,7 @@ class Passthrough:
 
 
 def main(source: str, mountpoint: str, spec: str = "") -> None:
-    """Mount and serve until unmounted."""
+    """Mount the file system and serve it until it is unmounted."""
     device = os.open("/dev/fuse", os.O_RDWR)
     options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
     libc = ctypes.CDLL(None, use_errno=True)

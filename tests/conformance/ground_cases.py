@@ -1,4 +1,4 @@
-"""Bodies of cases, and a way to run them, for the tests of what is charged to whom."""
+"""Bodies of cases and a way to run them, for tests that check who is charged with a failure."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from conformance.vfs.share import Share
 
 
 class Run(Protocol):
-    """Runs a body as a case, on a share that is mounted so."""
+    """Runs a body as a case on a share that is mounted with these options."""
 
     def __call__(self, body: Callable[[Share], None], mount: MountOptions = DEFAULT) -> CaseResult: ...
 
 
 def harmless(share: Share) -> None:
-    """What any case may do."""
+    """Makes calls that any case may make."""
     share.inside.create("fred", b"content")
     assert share.same(share.content("fred"))[0] == 7
 
 
 def declared(body: Callable[[Share], None]) -> Case:
-    """The body as a case of the vfs layer: layer and family come from where a function stands."""
+    """The body as a case of the vfs layer: its file gives a function its layer and family."""
 
     def function(share: Share) -> None:
         body(share)
@@ -40,7 +40,7 @@ def declared(body: Callable[[Share], None]) -> Case:
 
 
 def on(runner: Runner) -> Run:
-    """A function that runs a body on the share of that runner."""
+    """A function that runs a body on the runner's share."""
 
     def run(body: Callable[[Share], None], mount: MountOptions = DEFAULT) -> CaseResult:
         made = declared(body)

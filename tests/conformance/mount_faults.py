@@ -1,8 +1,9 @@
-"""The reference device with a fault that shows when a guest mounts it: python mount_faults.py FAULT EXPORT SOCKET TAG.
+"""The reference device with a fault that appears when a guest mounts it: mount_faults.py FAULT EXPORT SOCKET TAG.
 
 refuse: Tversion gets an error · small: the same for a small msize only · unknown: the dialect is unknown ·
-hang: Tversion gets no answer · interrupt: the answers come without an interrupt · length: each answer is given back as
-empty · crash: the device aborts at Tversion · once: as `refuse`, in the first process only that serves this export
+hang: Tversion gets no reply · interrupt: the replies come without an interrupt · length: the used ring gives each reply
+a length of 0 · crash: the device aborts at Tversion · once: as `refuse`, but only in the first process that serves this
+export
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def reached(function: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """The function and those of `conformance.cases` that it names, and that these name, and so on."""
+    """The function and all functions of `conformance.cases` that it names, directly or through others."""
     found = [function]
     for one in found:
         for name in inspect.unwrap(one).__code__.co_names:
@@ -21,7 +21,7 @@ def reached(function: Callable[..., Any]) -> list[Callable[..., Any]]:
 
 
 def states_agreement(function: Callable[..., Any]) -> bool:
-    """Whether the function throws away what `Share.same` returns: the agreement alone is its point then."""
+    """Whether the function discards what `Share.same` returns, so that only the agreement matters to it."""
     return any(
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Call)

@@ -1,4 +1,4 @@
-"""A share that nothing outside the guest can look at: what runs, what is undrivable and why."""
+"""A share that is visible only in the guest: which cases run, which are undrivable, and why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Alone(LocalDeployment):
 
     def start(self) -> None:
         super().start()
-        self.inside.calls.getpid()  # it has entered the other's mount namespace, which ends now
+        self.inside.calls.getpid()  # it has entered the mount namespace of the host agent, which ends now
         self.host.close()
         self.host._holder = None
         self.outside = Nowhere(WHY)

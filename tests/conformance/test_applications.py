@@ -1,4 +1,4 @@
-"""Layer application: what a declaration may say, and what a difference looks like."""
+"""Layer application: what a declaration may contain, and how a difference is reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from conformance.sut.load import load
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test's own applications stay."""
+    """Remove the applications that a test declares once it ends."""
     monkeypatch.setenv("ASSAY9_APPLICATIONS", "")
     yield
     applications.cache_clear()
@@ -72,7 +72,7 @@ def test_the_calls_that_failed_are_named_without_what_differs_anyway() -> None:
 
 
 def test_a_program_of_the_user_runs_and_what_differs_is_a_finding(tmp_path: Path) -> None:
-    """The target is a directory of this host: only what a script says of its place can differ there."""
+    """The target is a directory of this host: only the output of a script about its location can differ."""
     same, other = tmp_path / "own-alike.toml", tmp_path / "own-place.toml"
     same.write_text("title = 'a'\nscript = 'echo one > file; ln file two; cat two'")
     other.write_text("title = 'a'\nscript = 'case $PWD in *work) echo a > here; exit 3;; *) echo b > here;; esac'")

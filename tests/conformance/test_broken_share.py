@@ -1,7 +1,7 @@
 """A deliberately broken share is caught by the comparison: the verdict is fail, and the field is named.
 
-The share is broken for real by a FUSE layer between inside and outside (root and /dev/fuse needed), and, where that
-cannot be had, by an agent whose answers are altered on their way.
+A FUSE layer between inside and outside really breaks the share (this needs root and /dev/fuse). Where it is not
+available, an agent's answers are altered on their way.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ needs_fuse = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fu
 
 
 def body(share: Share) -> None:
-    """A case that knows nothing of the fault: it makes calls and asserts nothing about any field."""
+    """A case that is independent of the fault: it makes calls and asserts nothing about any field."""
     share.inside.create("fred", b"some content", 0o644)
     share.inside.chmod("fred", 0o640)
 
 
 @pytest.fixture
 def declared() -> Iterator[Any]:
-    """The body as a case of the vfs layer; taken off the list of cases afterwards."""
+    """The body as a case of the vfs layer; it is removed from the list of cases afterwards."""
     function = compile_as("conformance/cases/vfs/test_broken.py", body)
     case("BROKEN-001", covers=())(function)
     yield CASES["BROKEN-001"]
@@ -59,7 +59,7 @@ def declared() -> Iterator[Any]:
 
 
 def compile_as(path: str, function: Callable[[Share], None]) -> Callable[[Share], None]:
-    """The function as if it stood in that file: a case's layer and family come from there."""
+    """The function as if it were in that file, which gives a case its layer and family."""
 
     def stand_in(share: Share) -> None:
         function(share)
@@ -71,7 +71,7 @@ def compile_as(path: str, function: Callable[[Share], None]) -> Callable[[Share]
 
 @contextmanager
 def layered(deployment: LocalDeployment, mountpoint: Path, fault: str) -> Iterator[None]:
-    """The FUSE layer, up between the deployment's export and its inside."""
+    """The FUSE layer, mounted between the deployment's export and its inside vantage."""
     os.makedirs(deployment.outside_root, exist_ok=True)
     mountpoint.mkdir()
     with subprocess.Popen(
@@ -86,7 +86,7 @@ def layered(deployment: LocalDeployment, mountpoint: Path, fault: str) -> Iterat
 
 
 def run(deployment: LocalDeployment, declared: Any, control: ControlMode = "first") -> CaseResult:
-    """One case on that deployment, judged."""
+    """The judged result of one case on that deployment."""
     runner = Runner(load("local"), deployment, control, "main")
     try:
         deployment.start()
@@ -106,7 +106,7 @@ def through_fuse(tmp_path: Path, declared: Any, fault: str) -> CaseResult:
 
 
 def assert_found(result: CaseResult, field: str) -> None:
-    """The one finding says by code, values and words which field of which file differs, and after which call."""
+    """The only finding names, by code, values and text, the field, the file and the call after which they differ."""
     plain = field.removeprefix("st_")
     first = result.findings[0]
     assert {finding.code for finding in result.findings} == {f"field:{plain}"}
@@ -170,7 +170,7 @@ def test_an_agent_that_lies_is_caught(
     [(errno.ENAMETOOLONG, Undrivable), (errno.EINVAL, Undrivable), (errno.EACCES, PermissionError)],
 )
 def test_what_the_exported_file_system_cannot_have(number: int, expected: type[Exception]) -> None:
-    """xfs refuses symbolic links of more than 1,024 bytes, and major numbers of more than 9 bits: seen as failures."""
+    """xfs refuses symbolic links over 1,024 bytes and major numbers over 9 bits, which runs reported as failures."""
     with (
         pytest.raises(expected, match="refuses a long link" if expected is Undrivable else ""),
         preparing("a long link"),

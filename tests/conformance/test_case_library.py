@@ -1,4 +1,4 @@
-"""The library of cases, walked from the registry of messages: nothing is declared that is not followed through."""
+"""The library of cases, checked from the registry of messages: every declaration has its consequence."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ VFS_FAMILIES = {
     "xattr": {"xattr"},
     "lock": {"lock"},
 }
-"""A message family's vfs families: system calls are not cut the way messages are."""
+"""The vfs families of each message family: system calls are not grouped as messages are."""
 
 NO_HANDLER = {"Tlerror": "is not a request"}
 NO_WIRE_CASE = {"Tlerror": "is not a request; WIRE-FRAMING-010 sends it as an unknown type"}
@@ -62,7 +62,7 @@ def library() -> list[Case]:
 
 
 def of_family(library: list[Case], message: type[Message]) -> list[Case]:
-    """The vfs cases that cover a message and stand in a family of its own."""
+    """The vfs cases that cover a message and are in a family of its own."""
     wanted = VFS_FAMILIES[message.family]
     return [c for c in library if c.layer == "vfs" and c.family in wanted and message.__name__ in c.covers]
 
@@ -148,15 +148,15 @@ RULE = re.compile(
 
 
 def test_a_must_rests_on_more_than_what_an_implementation_does(library: list[Case]) -> None:
-    """Its documented options (QEMU's manual) and defects that users met are more; its code alone is not.
+    """Its documented options (QEMU's manual) and defects that users met count as more; its code alone does not.
 
-    MODEL-009: how a security model keeps an attribute from guests is nowhere written but there."""
+    MODEL-009: only the code says how a security model keeps an attribute from guests."""
     alone = [c.id for c in library if c.severity == "must" and not RULE.search(IMPLEMENTATION.sub("", c.source))]
     assert alone == ["MODEL-009"]
 
 
 def test_each_errno_that_a_refusal_may_carry_has_a_source() -> None:
-    """The text below each set names its members; those of a set that is joined to it stand there."""
+    """The text below each set names its members; a joined set names its own members in its own text."""
     body = ast.parse(inspect.getsource(allowed)).body
     without: dict[str, set[str]] = {}
     for one, text in itertools.pairwise(body):
@@ -170,7 +170,7 @@ def test_each_errno_that_a_refusal_may_carry_has_a_source() -> None:
 
 
 def test_no_two_cases_are_the_same(library: list[Case]) -> None:
-    """One requirement stood in two cases, with two severities."""
+    """Two cases once had one requirement, with two severities."""
     alike: dict[str, list[str]] = {}
     for c in library:
         function = ast.parse(textwrap.dedent(inspect.getsource(c.function))).body[0]
@@ -223,7 +223,7 @@ MODULES = sorted(Path(conformance.__file__).parent.rglob("*.py"))
 
 
 def judges(function: Any) -> bool:
-    """Whether the function's own text has a check, a refusal that is demanded, or a comparison of both sides."""
+    """Whether the function's own text has a check, an expected refusal, or a comparison of both sides."""
     calls = [
         n.func for n in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))) if isinstance(n, ast.Call)
     ]
@@ -239,7 +239,7 @@ def test_every_case_compares_something(layer: str, library: list[Case]) -> None:
 
 
 def test_a_case_that_states_an_agreement_declares_so(library: list[Case]) -> None:
-    """Where nothing outside can look at the files, it would hold whatever the target does."""
+    """Without an outside vantage, an agreement holds whatever the target does."""
     stating = {c.id for c in library if any(map(states_agreement, reached(c.function)))}
     assert stating == {c.id for c in library if c.about == "agreement"}
 
@@ -273,9 +273,9 @@ def test_plain_assertions_and_findings_without_a_code_are_seen() -> None:
 
 
 def unnamed(text: str, *, of_a_case: bool) -> Iterator[str]:
-    """The places of a module that judge without saying by which code.
+    """The places of a module that judge without naming a finding code.
 
-    Beside the cases an assertion may say, for the type checker, that something is there: it judges no target.
+    Outside the cases, an assertion may say for the type checker that a value is not None: it judges no target.
     """
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Assert) and (of_a_case or not _narrows(node.test)):

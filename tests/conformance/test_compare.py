@@ -1,4 +1,4 @@
-"""conformance.vfs.compare: every kind of rule, each way round."""
+"""conformance.vfs.compare: every kind of rule, in both directions."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class TestIdentity:
 
 
 class TestTolerance:
-    """What a case tolerates for once, and what a target overrides."""
+    """What a single case tolerates, and what a target overrides."""
 
     def test_a_tolerated_difference_keeps_its_reason(self) -> None:
         found = Comparer().stat("x", {**STAT, "st_size": 6}, STAT, tolerate={"size": "because"})
@@ -135,7 +135,7 @@ def test_statx_fields_have_rules_too() -> None:
 
 
 class TestStatvfs:
-    """Block counts in different units, on a disk that others use."""
+    """Block counts in different units, on a disk that other processes use."""
 
     def compare(self, inside: dict[str, Any], after: dict[str, Any] | None = None) -> bool:
         return Comparer().statvfs(".", {**STATVFS, **inside}, STATVFS, {**STATVFS, **(after or {})}).ok
@@ -192,7 +192,7 @@ class TestEntries:
         assert Comparer(hidden=lambda name: name.startswith(".virtfs_")).entries("d", inside, host).ok
 
     def test_on_the_control_nothing_is_the_server_s_own(self) -> None:
-        """There the case's own file of that name is on both sides; on the share QEMU refuses it with mapped-file."""
+        """The control has the case's own file of that name on both sides; the share refuses it (QEMU, mapped-file)."""
         comparer = Comparer({"st_mode": Rule("informational", "the server's")}, lambda name: name == ".virtfs_metadata")
         own: list[Entry] = [(".virtfs_metadata", 12, 0o100000, 1)]
         assert not comparer.entries("d", own, own).ok

@@ -1,4 +1,4 @@
-"""A case that has held on the control file system is believed to hold there, and asked again before it is charged."""
+"""A case that passed its control run is not run there again, except before a failure is charged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def run(tmp_path: Path, body: Callable[[Share], None], mode: ControlMode = "first") -> tuple[list[str], CaseResult]:
-    """Where one run of the case was made, in order, and its result. Every run is one of a new process's."""
+    """The vantages of one run of the case, in order, and its result. Each run is like one of a new process."""
     CASES.pop("HELD-001", None)
     function = compile_as("conformance/cases/vfs/test_held.py", body)
     function.__module__ = "conformance.cases.vfs.test_held"
@@ -106,6 +106,6 @@ def test_a_case_that_fails_on_the_control_is_asked_again(tmp_path: Path) -> None
 
 
 def test_beginning_and_ending_a_case_costs_the_guest_no_round_trip(tmp_path: Path) -> None:
-    """The beginning goes out with the first call, and its failure is not that call's; the last reply has the trace."""
+    """The first call carries the beginning, whose failure is not the call's own; the last reply has the trace."""
     run(tmp_path, holds)
     assert run(tmp_path, holds)[1].round_trips == 1

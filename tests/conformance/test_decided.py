@@ -1,4 +1,4 @@
-"""conformance.catalogue.decided: who decides a case, from the messages of its calls; and what is declared of it."""
+"""conformance.catalogue.decided: who decides a case, by the messages of its calls, and what a case declares."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A known failure that matches a finding by its text (`what = ...`) names a text that a case still has.
 
-The sources are read, nothing runs: a check's text is a string of the case's module or of a module that it imports, with
-holes where values are put in. A pattern can be produced where it fits such a string, and each of its words stands in
-some string or name of these modules. An entry whose text was reworded covers nothing any more: a run would show the
-known failure as a new one, but only a run on that very target, kernel and version.
+The test reads the sources and runs nothing. A check's text is a string of the case's module or of a module that it
+imports, with holes for values. A pattern is possible if it fits such a string and each of its words occurs in a string
+or name of these modules. After a text is reworded, its entry covers nothing: a run reports the known failure as a new
+one, but only a run on exactly that target, kernel and version.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from conformance.profiles import load as profiles
 from conformance.profiles.model import Known
 
 READ = ("conformance.cases", "conformance.raw", "conformance.vfs", "conformance.transports", "conformance.virtio")
-"""Packages whose modules give findings their texts."""
+"""Packages with the modules that contain the texts of findings."""
 SHARED = ("conformance.checks", "conformance.comparison", "protocol.messages", "protocol.constants")
-"""Modules whose names and strings stand in the texts of every case: spellings, fields of messages, constants."""
+"""Modules whose names and strings occur in the texts of every case: spellings, fields of messages, constants."""
 WORD = re.compile(r"[A-Za-z][A-Za-z]+")
 HOLE = "*"
 
@@ -53,7 +53,7 @@ def is_module(name: str) -> bool:
 
 @functools.cache
 def reached(module: str) -> frozenset[str]:
-    """The module and those that it imports, and that these import."""
+    """The module and every module that it imports, directly or through others."""
     found = [module]
     for one in found:
         found += [other for other in imported(one) if other not in found]
@@ -61,7 +61,7 @@ def reached(module: str) -> frozenset[str]:
 
 
 def template(node: ast.expr) -> str | None:
-    """The text of a string with a hole for each value that is put into it; None for what is no string."""
+    """The text of a string with a hole for each value that is put into it; None if the expression is no string."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr):
@@ -77,7 +77,7 @@ def texts(module: str) -> frozenset[str]:
 
 @functools.cache
 def words(module: str) -> frozenset[str]:
-    """Every word that stands in the module's strings or is one of its names: `qid.type` is an attribute."""
+    """Every word in the module's strings and names; `qid.type` is an attribute."""
     source = ast.unparse(tree(module))
     return frozenset(word for name in WORD.findall(source) for word in (name, *name.split("_")))
 

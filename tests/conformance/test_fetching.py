@@ -1,4 +1,4 @@
-"""A target whose programs are fetched first says so as it does it: a run is never silent for minutes."""
+"""A target that first fetches its programs says so meanwhile: a run is never silent for minutes."""
 
 from __future__ import annotations
 

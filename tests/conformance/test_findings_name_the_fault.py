@@ -1,7 +1,7 @@
-"""Each family of cases names the fault: a call inside answers wrongly, and the finding says what, seen and expected.
+"""Each family of cases names the fault: a call inside answers wrongly, and the finding says what was seen and expected.
 
-The fault is put into the agent's answers on their way, one call of one case at a time, on a share that is right
-otherwise: a directory of this host seen twice.
+Each test alters the agent's answer to one call of one case on its way. The share is otherwise correct: it is a
+directory of this host seen twice.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: most cases have
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """A wrong answer to the `turn`th call of `op` (0: to each), whose first argument is `about` where that is given.
+    """A wrong answer to the `turn`th call of `op` (0: to each), with the first argument `about` if that is given.
 
-    `value` makes the wrong value from the right one; `errno` is given instead of it; `works` turns a refusal into
+    `value` makes the wrong value from the right one; `errno` replaces the right value; `works` turns a refusal into
     success.
     """
 
@@ -89,7 +89,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 
 
 def run(runner: Runner, case: Case, given: dict[str, Any], lie: Lie | None) -> CaseResult:
-    """The case's result where the calls inside are answered so."""
+    """The case's result when the calls inside get these answers."""
     inside: Any = runner.deployment.inside
     mount = parse(case.mount, parse(f"cache={case.caches[0]}"))
     if lie is not None:
@@ -111,7 +111,7 @@ def field(name: str, value: Any) -> Callable[[Any], Any]:
 
 
 def damaged(seen: Any) -> Any:
-    """A file's content with one other byte, or its size and hash."""
+    """A file's content with one byte changed, or the size and hash of that."""
     return (seen[0], "0" * 64) if isinstance(seen, tuple) else seen[:70_000] + b"?" + seen[70_001:]
 
 

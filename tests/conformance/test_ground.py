@@ -1,6 +1,6 @@
 """What is broken beneath the suite is an error of the infrastructure, never a failure of the target.
 
-On the target `local` and on User-Mode Linux guests, which are quick to have; `test_recovery` has the same with QEMU.
+These tests use the target `local` and User-Mode Linux guests, which start quickly; `test_recovery` does it with QEMU.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def test_an_agent_that_somebody_kills_is_started_again(local: tuple[Run, LocalDe
 
 @pytest.mark.parametrize("which", ["inside", "inside, a further process", "outside", "outside, a further process"])
 def test_an_agent_that_somebody_stops_is_started_again(local: tuple[Run, LocalDeployment], which: str) -> None:
-    """A process that was stopped in its call was a share that hangs."""
+    """A process that is stopped during its call must not be taken for a share that hangs."""
     run, deployment = local
     side = which.split(",", maxsplit=1)[0]
 
@@ -103,7 +103,7 @@ def test_an_agent_that_somebody_stops_is_started_again(local: tuple[Run, LocalDe
 def test_an_agent_that_is_killed_while_the_case_passes_is_no_finding_either(
     local: tuple[Run, LocalDeployment],
 ) -> None:
-    """Then tidying up after it fails, and the case did not leave what cannot be removed."""
+    """The cleanup fails because of the killed agent, not because the case left files that cannot be removed."""
     run, deployment = local
 
     def passes(share: Share) -> None:
@@ -155,7 +155,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def fill(directory: Path) -> Path:
-    """Take all room there."""
+    """Fill the file system."""
     filling = directory / "filling"
     with filling.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(directory).free)
@@ -209,7 +209,7 @@ def test_room_is_counted_in_bytes_and_in_inodes(tmp_path: Path, monkeypatch: pyt
     assert "3 inodes free" in str(HostGround([place]).without_room())
 
 
-# ---- what is reported of processes and consoles
+# ---- what is reported about processes and consoles
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_a_guest_or_a_device_that_is_killed_or_crashes(
 def test_a_process_of_the_guest_that_somebody_ends_or_stops_on_this_host(
     uml: tuple[Run, UmlDeployment], number: signal.Signals
 ) -> None:
-    """The guest's process gets SIGSEGV, which looked like a crash of the share's making."""
+    """The guest's process gets SIGSEGV, which must not be taken for a crash that the share causes."""
     run, deployment = uml
 
     def traced() -> set[int]:
@@ -406,7 +406,7 @@ def test_a_process_of_the_guest_that_somebody_ends_or_stops_on_this_host(
 
 @marked
 def test_a_kernel_that_is_killed_ends_before_what_waits_for_it(uml: tuple[Run, UmlDeployment]) -> None:
-    """The guest's sockets close at once; how the kernel ended is known only when its parent has ended too."""
+    """The guest's sockets close at once, but how the kernel ended is known only after its parent has ended too."""
     run, deployment = uml
     launch = deployment.machine._launch
     assert isinstance(launch, UmlLaunch) and launch.process is not None
@@ -451,7 +451,7 @@ def test_an_export_that_is_removed_beneath_a_guest(uml: tuple[Run, UmlDeployment
 def test_a_damaged_image_is_an_error_not_26_failures_and_is_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private_runtime: Path
 ) -> None:
-    """The image's root is cut to 30 MB while its guest runs, in a cache of the test's own."""
+    """The test cuts the image's root to 30 MB while its guest runs, in a cache of its own."""
     image, kernel = find_image(load_recipe("debian12")), find_kernel()
     assert image is not None and kernel is not None
     cache = tmp_path / "cache" / "assay9"
@@ -517,7 +517,7 @@ def test_a_guest_whose_clock_went_wrong_is_started_again(uml: tuple[Run, UmlDepl
     deployment._clock_set = dataclasses.replace(
         deployment._clock_set, host=deployment._clock_set.host - 100, guest=deployment._clock_set.guest - 100
     )
-    deployment.inside.calls.clock(600_000_000)  # 0.6 s ahead, and it is set again in passing
+    deployment.inside.calls.clock(600_000_000)  # 0.6 s ahead, and the next case sets it again
     assert run(harmless).verdict == "pass"
     again = deployment._clock.read()
     assert abs(again.offset) - again.unsure <= MOST_OFFSET
@@ -525,7 +525,7 @@ def test_a_guest_whose_clock_went_wrong_is_started_again(uml: tuple[Run, UmlDepl
 
 @marked
 def test_a_guest_that_caches_forgets_the_pages_of_earlier_cases(uml: tuple[Run, UmlDeployment]) -> None:
-    """An inode that has pages is not evicted by dropping inodes alone; the host may have given its number away."""
+    """Dropping inodes alone does not evict an inode with pages; the host may have reused its number by then."""
     run, deployment = uml
     kept, loose = f"{deployment.inside_root}/kept", MountOptions(cache="loose")
     deployment.outside.calls.create(f"{deployment.outside_root}/kept", b"content")

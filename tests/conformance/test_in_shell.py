@@ -1,4 +1,4 @@
-"""Cases in a guest without Python: those that commands express are judged, the others say why they are not."""
+"""Cases in a guest without Python: a case that commands can express is judged, any other says why it is not."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tests.guests.test_agent_in_shell import HostShell, busybox_alone
 from tests.targets import loaded
 
 SAMPLE = ("mkdir", "readlink", "fifo", "execut")
-"""Words of case functions: families of names and attributes, where commands express much."""
+"""Words in names of case functions: cases of names and attributes, many of which commands can express."""
 
 
 class InShell(LocalDeployment):
     """The directory of this host, seen from inside by commands alone.
 
-    As root they run in a mount namespace where only the directories of the run can be written: a command that does not
-    do what the agent asks must not hurt this host (one removed /dev/null).
+    As root, they run in a mount namespace where only the directories of the run are writable: a command that does not
+    do what the agent asks must not damage this host (one removed /dev/null).
     """
 
     path = "/usr/bin:/bin"
     _contained: AgentLink | None = None
-    """It holds the namespace in which the commands can write the share and the control directory alone."""
+    """It holds the namespace in which the commands can write only to the share and the control directory."""
 
     def _connect(self) -> None:
         super()._connect()

@@ -1,4 +1,4 @@
-"""The index of cases in the cache: whatever has become of the file, no case is missing for it."""
+"""The index of cases in the cache: whatever happens to the file, no case is missing because of it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from conformance.catalogue import index
 
 
 def cut_out_one_case(text: bytes) -> bytes:
-    """Sound JSON with a case less; the first line stays."""
+    """Valid JSON with one case fewer; the first line stays."""
     first, _, rest = text.partition(b"\n")
     return first + b"\n" + b"[" + rest[rest.index(b"}") + 2 :].lstrip(b", ")
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """An index that was kept. That in the cache may be gone: other checkouts share it, and the oldest make room."""
+    """A kept index. The index in the cache may be gone: other checkouts share the cache, and the oldest is removed."""
     directory = tmp_path / "cache"
     directory.mkdir()
     index._keep(directory / "cases-0.json", json.dumps([asdict(one) for one in index.index().values()]).encode())

@@ -1,4 +1,4 @@
-"""conformance.run.verdict: from what happened to the verdict, every combination by which two verdicts differ."""
+"""conformance.run.verdict: every combination of events that distinguishes two verdicts."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TestKnown:
 
 
 class TestSeverity:
-    """A failure is as grave as its gravest finding that nobody declared."""
+    """A failure is as severe as its most severe undeclared finding."""
 
     def test_that_of_the_case_unless_the_findings_are_lighter(self) -> None:
         assert verdict(found()).severity == "must"
@@ -133,7 +133,7 @@ class TestSeverity:
 
 
 class TestOlderVersion:
-    """On a mount as 9P2000.u a case may not be driven; what passes passes, and what breaks the guest fails."""
+    """A case may be undrivable on a 9P2000.u mount. If it passes it still passes; if it breaks the guest it fails."""
 
     def judged(self, raised: BaseException | None = None, calls: tuple[CallRecord, ...] = ()) -> str:
         without = not_in_older(CASE, "9p2000.u")
@@ -166,7 +166,7 @@ def answered(*messages: str, number: int = 1) -> Crossed:
 
 
 class TestUnsupported:
-    """So is a feature where all that failed is its declared errno, answered by the server to a call inside."""
+    """A feature is unsupported if the only failure is its declared errno, as the server's answer to a call inside."""
 
     def judged(
         self,
@@ -211,7 +211,7 @@ class TestUnsupported:
         assert self.judged(refused(), several, crossed=answered("Tlock")) == "fail"
 
     def test_a_message_may_be_unsupported_in_a_case_that_does_not_name_it(self) -> None:
-        """p9ufs has no Tsetattr: each case that calls chmod(2) fails of that and of nothing else."""
+        """p9ufs has no Tsetattr: each case that calls chmod(2) fails for that reason only."""
         message = NotSupported(feature="Tsetattr", errno=["ENOSYS"], reason="none here")
 
         def judged(*crossed: str, number: int = 1) -> str:

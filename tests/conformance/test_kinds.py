@@ -23,7 +23,7 @@ SUITE = Path(__file__).parents[2]
 
 
 def command(*words: str, seconds: float = 600.0) -> subprocess.CompletedProcess[str]:
-    """`assay9` where the exercise's kind is known."""
+    """`assay9` with the exercise's kind registered."""
     return subprocess.run(
         [sys.executable, "-m", "assay9", *words],
         capture_output=True,

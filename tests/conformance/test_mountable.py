@@ -1,4 +1,4 @@
-"""A share that cannot be mounted is the finding of one case; what needs the mount is undrivable."""
+"""A share that cannot be mounted is the finding of one case; the cases that need the mount are undrivable."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_what_fails_twice_is_the_finding_of_its_own_case(runner: tuple[Runner, L
 
 
 def test_without_that_case_the_first_that_needs_the_mount_is_charged(runner: tuple[Runner, Local]) -> None:
-    """So that a run of a few cases does not end with nothing unexpected."""
+    """Otherwise a run of a few cases would end without an unexpected verdict."""
     suite, deployment = runner
     deployment.failing = ("refused",) * 2
     first, second = declared(harmless), replace(declared(harmless), id="RECOVERY-002")
@@ -112,7 +112,7 @@ def test_a_mount_that_hangs_or_is_refused_is_distinguished_from_one_that_the_ker
     monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     class Link(Ops):
-        """A guest whose mount ends so."""
+        """A guest whose mount ends with this error."""
 
         log = ""
 
@@ -176,7 +176,7 @@ def test_a_mount_that_hangs_or_is_refused_is_distinguished_from_one_that_the_ker
 def test_a_device_that_cannot_be_mounted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
 ) -> None:
-    # A mount that must hang is waited for; however busy the machine is, it does not come.
+    # The test waits for a mount that must hang: it never completes, however busy the machine is.
     monkeypatch.setattr(guest_mount, "MOUNT_LIMIT", 3.0 if words in ("hung", "was killed by SIGABRT") else 60.0)
     program = str(Path(__file__).with_name("mount_faults.py"))
     root = str(Path(__file__).parents[2])

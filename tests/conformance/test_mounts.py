@@ -1,4 +1,4 @@
-"""conformance.vfs.mount_options: what is asked for, how it is spelled, and whether /proc/mounts contradicts it."""
+"""conformance.vfs.mount_options: the requested options, their spelling, and whether /proc/mounts contradicts them."""
 
 from __future__ import annotations
 

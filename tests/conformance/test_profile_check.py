@@ -1,4 +1,4 @@
-"""`assay9 profile check`: which entries never match, match much, are wide, or have no link."""
+"""`assay9 profile check`: which entries never match, match too much, are wide, or have no link."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_link_is_a_url_and_nothing_else(link: str, valid: bool) -> None:
 
 
 class TestMasks:
-    """Faults put in the place of the declared one: what the entry would cover of them."""
+    """Other faults replace the declared one: which of them the entry would cover."""
 
     def test_one_that_names_errno_and_call_masks_nothing(self) -> None:
         assert judged(entry()).masks == ()
@@ -168,7 +168,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_nothing_is_to_be_fixed_of_the_entries_here() -> None:
-    """Each names cases, links a URL and is no wider than it must be: see `assay9 profile check`."""
+    """Each entry names cases, links a URL and is no wider than necessary: see `assay9 profile check`."""
     ids = [case.id for case in load_cases()]
     for name in profiles.names():
         entries = profiles.component(name, Path("x.toml")).profile.known

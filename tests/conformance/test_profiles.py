@@ -1,4 +1,4 @@
-"""conformance.profiles: which entry covers which finding, composition, and how what is wrong in a TOML is named."""
+"""conformance.profiles: which entry covers which finding, composition, and how errors in a TOML file are named."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class TestApplies:
 
 
 class TestCovers:
-    """An entry covers a finding by its code and the values that it names, never by the words of its text."""
+    """An entry covers a finding by its code and the values that it names, never by its text."""
 
     @pytest.mark.parametrize(
         ("more", "expected"),
@@ -153,7 +153,7 @@ class TestCovers:
 
 
 class TestComponents:
-    """What a target declares is what its components declare, and who of them."""
+    """A target declares what its components declare, and names the component behind each declaration."""
 
     def test_every_component_here_loads_and_belongs_to_somebody(self) -> None:
         for name in profiles.names():
@@ -216,7 +216,7 @@ class TestComponents:
 
 @pytest.mark.parametrize("signal", ["SIGABRT", "SIGSEGV", "SIGBUS"])
 def test_a_buffer_that_is_too_small_ends_diod_in_any_way_or_not_at_all(signal: str) -> None:
-    """What lies behind the buffer decides: whichever signal came is known, and none gives no verdict `fixed`."""
+    """The memory behind the buffer decides: each of the signals is known, and no signal is not the verdict `fixed`."""
     setting = Setting(versions={"target": "1.0.24"})
     entries = load("diod").profile.known_failures("WIRE-IO-004", "4294967295", setting)
     how = f"diod was killed by {signal}"

@@ -1,4 +1,4 @@
-"""A case that hangs or kills its guest is charged with it, with the console's evidence, and the next case runs."""
+"""A case that hangs or kills its guest is charged with that, with the console as evidence, and the next case runs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_process_that_dies_is_a_finding(local: Run, before: bool) -> None:
 def test_a_process_that_somebody_else_kills_is_no_fault_of_the_target(
     local: Run, which: str, number: signal.Signals
 ) -> None:
-    """A calling process that the OOM killer took was charged to the share."""
+    """A calling process that the OOM killer ends must not be charged to the share."""
 
     def killed(share: Share) -> None:
         share.inside.create("before", b"content")
@@ -83,7 +83,7 @@ def test_a_process_that_somebody_else_kills_is_no_fault_of_the_target(
 
 @pytest.mark.parametrize("which", ["main", "main, noticed as the next request is sent", "another"])
 def test_a_crash_of_the_agent_is_a_fault_of_the_suite(local: Run, which: str) -> None:
-    """Its silence was taken for a target that no longer answers."""
+    """The agent's silence must not be taken for a target that no longer answers."""
 
     def crashes(share: Share) -> None:
         share.inside.create("before", b"content")
@@ -199,7 +199,7 @@ def test_a_guest_that_answers_no_more_is_charged_and_restored(guest: tuple[Run, 
 def test_a_target_that_fails_halfway_up_leaves_nothing_and_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception
 ) -> None:
-    """Whatever it was: each case would start another one, and the first would never be stopped."""
+    """This holds for any error: otherwise each case starts another target, and the first is never stopped."""
     stopped = []
 
     def start(self: LocalDeployment) -> None:
@@ -208,7 +208,7 @@ def test_a_target_that_fails_halfway_up_leaves_nothing_and_ends_the_run(
     def stop(self: LocalDeployment) -> None:
         stopped.append(self)
 
-    monkeypatch.setenv("ASSAY9_SCRATCH", str(tmp_path))  # its stop is another, and removes nothing
+    monkeypatch.setenv("ASSAY9_SCRATCH", str(tmp_path))  # the replaced stop removes nothing
     monkeypatch.setattr(LocalDeployment, "start", start)
     monkeypatch.setattr(LocalDeployment, "stop", stop)
     runner = starting.start(asked("local"), tmp_path, lambda _: None, "main", "never", "vfs")

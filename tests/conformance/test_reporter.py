@@ -1,4 +1,4 @@
-"""What a run shows while it runs: how far it is, what workers say, and one line for what nobody expected."""
+"""A run shows its progress, the messages of workers, and one line for an unexpected exception."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NODE = "conformance/cases/vfs/test_open.py::test_creat[cache=none]"
 
 
 class Report:
-    """As much of a TestReport as is looked at."""
+    """The part of a TestReport that the reporter reads."""
 
     def __init__(self, when: str = "call", failed: bool = False, skipped: bool = False) -> None:
         self.when, self.failed, self.skipped = when, failed, skipped
@@ -114,7 +114,7 @@ def test_an_internal_error_before_there_is_a_reporter_is_no_traceback(tmp_path: 
 
 
 def test_what_the_machine_does_not_have_is_no_internal_error(tmp_path: Path) -> None:
-    """The runtime directory cannot be made: that is said with its remedy, and is no defect of assay9."""
+    """A runtime directory that cannot be made is reported with its remedy, and is no defect of assay9."""
     (tmp_path / "file").touch()
     environment: dict[str, Any] = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "file"), "TMPDIR": str(tmp_path)}
     argv = [sys.executable, "-m", "assay9", "run", "local", "--layer", "vfs", "--family", "link", "--jobs", "1"]

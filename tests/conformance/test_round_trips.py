@@ -1,4 +1,4 @@
-"""How many requests an agent gets for what a case does: each is a millisecond or more in an emulated guest."""
+"""How many requests a case sends to an agent: each takes a millisecond or more in an emulated guest."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def agent(tmp_path: Path) -> Iterator[Counting]:
 
 
 def made(agent: Counting, op: str, *args: Any) -> Any:
-    """A call with a look at what it changed."""
+    """A call, and then a look at what it changed."""
     return agent.receive(agent.send(op, args, {}, "main", 30.0, look="plain"), 30.0)
 
 

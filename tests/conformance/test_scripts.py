@@ -1,4 +1,4 @@
-"""Scripts of cases on a machine whose processes run in another order than usual."""
+"""Scripts of cases on a machine that runs processes in an unusual order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LATE = "import time; time.sleep(0.5 if kind == 18 else 0); "
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root: mounts in a namespace of its own")
 def test_a_reply_to_release_that_comes_after_the_unmounting(tmp_path: Path) -> None:
-    """On a busy machine the file system in user space ended with ENOENT, and LAYERED-002 was an error."""
+    """On a busy machine, the file system in user space ended with ENOENT, and LAYERED-002 was an error."""
     (tmp_path / "fred").write_bytes(b"content")
     (tmp_path / "view").touch()
     script = FUSE.replace("reply = answer(", f"{LATE}reply = answer(")

@@ -1,4 +1,4 @@
-"""Random sequences on a share that deviates: what is found and shortened, and what is judged behind a declared one."""
+"""Random sequences on a share that deviates: what is found and shortened, and what is judged after a declared fault."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the model is root's: 
 
 @dataclass
 class Side:
-    """A vantage that plays on a directory of this host.
+    """A vantage that plays sequences in a directory of this host.
 
-    Calls in `refuses` are not made and fail with ENOENT; those in `short` say one byte more than they wrote.
+    Calls in `refuses` are not made and fail with ENOENT; calls in `short` report one byte more than they wrote.
     """
 
     name: str
@@ -123,7 +123,7 @@ def test_a_declared_deviation_hides_nothing_behind_it(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("umask")
 def test_a_tree_that_a_declared_deviation_has_changed_is_not_charged_to_later_calls(tmp_path: Path) -> None:
-    """The call is made, and the file has other bits than were asked for: declared for that call, and for no other."""
+    """The call succeeds, but the file has other mode bits than requested: declared for that call only."""
 
     class Wrong(Side):
         def play(self, name: str, calls: list[list[Any]], fresh: bool, xattrs: bool, look: bool = True) -> list[Any]:

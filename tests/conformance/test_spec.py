@@ -1,4 +1,4 @@
-"""conformance.sut.spec: what a target's TOML may say, and how what is wrong in it is named."""
+"""conformance.sut.spec: what a target's TOML file may contain, and how its errors are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A guest that keeps files between cases forgets them before each, even where the share is never mounted again."""
+"""A guest that caches files drops its caches before each case, even where the share is never mounted again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.cases import made_case
 
 
 class Attached(LocalDeployment):
-    """A deployment that says that its share is one of 9p, mounted once and for good."""
+    """A deployment that reports a 9p share, which is mounted once and stays mounted."""
 
     line = "work /mnt/x 9p rw,cache=loose"
 
@@ -26,7 +26,7 @@ class Attached(LocalDeployment):
 
 
 def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, line: str) -> bool:
-    """Whether the guest was reported to forget what it keeps, before a case on such a mount."""
+    """Whether the guest was asked to drop its caches before a case on such a mount."""
     asked: list[bool] = []
 
     def body(share: Share) -> None:
@@ -40,7 +40,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, line: str
     begin = deployment.inside.begin_case
 
     def spied(*args: Any, **kw: Any) -> None:
-        asked.append(kw.pop("drop_caches"))  # not in earnest: this host's caches are not the test's
+        asked.append(kw.pop("drop_caches"))  # not really dropped: the test must leave this host's caches alone
         begin(*args, **kw)
 
     monkeypatch.setattr(deployment.inside, "begin_case", spied)

@@ -1,4 +1,4 @@
-"""A signal that arrives while a deployment is made: what it has made goes with it."""
+"""A signal that arrives while a deployment is made: the deployment is still stopped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.guests.test_signals import ends
 
 
 def test_a_deployment_that_is_being_made_is_stopped() -> None:
-    """Its scratch directory is claimed before the deployment is there to be stopped."""
+    """Its scratch directory is claimed before there is a deployment to stop."""
     status, said = ends("""
         from types import SimpleNamespace
         from conformance.run import start

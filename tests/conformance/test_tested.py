@@ -1,4 +1,4 @@
-"""What was tested, as it is found on the machine: programs, the exported file system, the CI job, older records."""
+"""What was tested, as found on the machine: programs, the exported file system, the CI job, older records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from guests.agent.ops import Ops
 
 @pytest.fixture
 def sleeping(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of the user's own that runs: a copy of one of the distribution's."""
+    """A working program of the user's own: a copy of a program of the distribution."""
     own = tmp_path / "own-build"
     shutil.copy2("/bin/sleep", own)
     process = subprocess.Popen([str(own), "600"])

@@ -1,4 +1,4 @@
-"""conformance.vfs.trace: what is read from tracefs, and what is left out."""
+"""conformance.vfs.trace: what it reads from tracefs, and what it leaves out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LINE = "          python3-312     [000] .....    17.100200: {}\n"
 
 
 def trace(*events: str) -> str:
-    """Those events as tracefs prints them; an event of another task begins with its number and a colon."""
+    """The events as tracefs prints them; an event of another task begins with its number and a colon."""
     return HEADER + "".join(line(e) for e in events)
 
 
@@ -86,7 +86,7 @@ def call(number: int) -> str:
 
 
 class TestCalls:
-    """Messages are known by the call that caused them, and with the errno that the server answered."""
+    """Each message has the call that caused it and the errno that the server answered."""
 
     def test_in_order_and_with_what_was_refused(self) -> None:
         crossed = parse(

@@ -39,7 +39,7 @@ def test_names_of_the_models_own(outside: Vantage, model: str, shown: list[str])
 
 
 class TestFindings:
-    """What goes wrong in a call is a finding that names the call, and the case goes on where it can."""
+    """An error in a call is a finding that names the call, and the case continues if it can."""
 
     def test_an_unexpected_errno_names_its_call(self, outside: Vantage) -> None:
         with pytest.raises(OSError) as raised:

@@ -1,7 +1,8 @@
 """A virtio-9p device in this process: registers, a split queue, and a 9P answer that needs no file.
 
-It is right unless it is given faults by name; each fault is one that the ring cases are there to find. Kicks are served
-at once, in the caller's thread; with `late`, which is not a fault, when `LATE` seconds are over and somebody looks.
+It is correct unless it is given faults by name; the ring cases have to find each of these faults. It serves a kick at
+once, in the caller's thread. With `late`, which is not a fault, it serves a kick when someone looks after `LATE`
+seconds.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _QID = Qid(0x80, 1, 1)
 
 
 class Broken(Exception):
-    """The driver did what none may; the device needs a reset."""
+    """The driver did something forbidden; the device needs a reset."""
 
 
 class FlatMemory:
@@ -67,7 +68,7 @@ class FlatMemory:
     def __init__(self) -> None:
         self.bytes = bytearray(SIZE)
         self.due: Callable[[], bool] = lambda: False
-        """Does what the device has put off and whose time has come; whether anything was put off."""
+        """Does what the device has postponed, if it is due; returns whether anything was postponed."""
 
     def write(self, address: int, data: Buffer) -> None:
         self.bytes[address : address + len(data)] = data
@@ -111,7 +112,7 @@ class Chain:
 
 
 class ModelDevice(Device):
-    """The device. `faults` holds the names of what it does wrong."""
+    """The device. `faults` has the names of its faults."""
 
     legacy = False
     has_status = True
@@ -143,7 +144,7 @@ class ModelDevice(Device):
         self._kicked = None
 
     def _due(self) -> bool:
-        """Serve a kick of a while ago; whether one was waiting."""
+        """Serve a kick that is due; return whether one was waiting."""
         if self._kicked is None:
             return False
         if time.monotonic() >= self._kicked + LATE:

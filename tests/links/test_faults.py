@@ -1,4 +1,4 @@
-"""Each class of ring case is shown able to fail: a right device passes all, one with a fault fails the case for it."""
+"""Each class of ring case can fail: a correct device passes all, and a device with a fault fails the case for it."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ def variants(case: Case) -> list[dict[str, Any]]:
 
 
 def outcome(case: Case, parameters: dict[str, Any], *faults: str) -> BaseException | None:
-    """What the case says of a model with those faults."""
+    """The outcome of the case on a model with those faults."""
     assert "ring" in inspect.signature(case.function).parameters
     session = _Session(ModelDevice(*faults))
     return session.run(case, "", lambda ring: case.function(ring=ring, **parameters)).raised
 
 
 def findings(id: str, *faults: str) -> list[BaseException]:
-    """All findings of a case with any of its parameters; every other exception is an error of the suite."""
+    """All findings of a case with any of its parameters; any other exception is an error of the suite."""
     raised = [outcome(RING[id], parameters, *faults) for parameters in variants(RING[id])]
     for seen in raised:
         if seen is not None and not isinstance(seen, Finding | Undrivable):
@@ -158,7 +158,7 @@ FAULTS = {
     "config by width": "CONFIG-002",
     "config written": "CONFIG-005",
 }
-"""What the model does wrong -> the case that is there to find it."""
+"""Each fault of the model -> the case that has to find it."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -173,7 +173,7 @@ def test_a_right_device_that_is_slow_passes(id: str) -> None:
 
 @pytest.mark.parametrize("fault", ["order unchecked", "avail jump", "size field trusted"])
 def test_a_fault_of_a_slow_device_is_found(fault: str) -> None:
-    """Silence is not taken for a refusal: the device may only be slow."""
+    """Silence does not count as a refusal: the device may only be slow."""
     assert findings(FAULTS[fault], fault, "late")
 
 

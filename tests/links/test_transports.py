@@ -1,4 +1,4 @@
-"""The transports: a session over each, frames that do not fit, and a guest's device given back."""
+"""The transports: a session over each, frames that do not fit, and a guest's device that is given back."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_device_that_needs_a_reset_closes_the_link() -> None:
 
 
 def test_a_device_that_cannot_say_so_hangs_up_when_it_serves_nothing_any_more() -> None:
-    """A request that is only late, or lost, is not a hang-up: others behind it are served."""
+    """A request that is only late or lost is not a hang-up: requests after it are served."""
     device = ModelDevice("hides its reset")
     link = RingLink(device)
     client = Client(link, timeout=0.2)
@@ -246,7 +246,7 @@ def test_the_reference_device_in_qemu(tmp_path: Path) -> None:
 
 @pytest.mark.guest
 def test_a_guest_gets_its_device_back(tmp_path: Path) -> None:
-    """As often as ASSAY9_GIVE_BACKS says; every fourth time over SSH."""
+    """It is given back as often as ASSAY9_GIVE_BACKS says; every fourth time over SSH."""
     server = GuestServer(lambda: QemuDeployment(loaded("qemu", QemuTarget), tmp_path, print))
     server.start()
     try:

@@ -1,13 +1,13 @@
-"""Random ring traffic, valid and invalid, against the reference device; then, is everything given back?
+"""Random ring traffic, valid and invalid, against the reference device, which must then release everything.
 
     python -m tests.links.traffic --seconds 3600 --seed 1
 
-Several devices in one contained process, a front end of our own on each, all at the same time.  A front end lives
-life after life: it negotiates some of the features, makes a queue of some size, sends bursts of the requests of
-``tests.reference_server.traffic`` in chains cut anywhere, and ends its life well, in the middle of requests, with a
-ring that no driver may make, with a message that no front end may send, or by hanging up.  Every sound chain has to
-come back once, with a reply to its request that fits; nothing may be written beside the buffers and rings.  After a
-spell of lives all front ends leave, and the process is looked at from outside.
+One contained process has several devices, each with a front end of our own, all at the same time.  A front end has
+many lives.  In each it negotiates some of the features, makes a queue of some size, and sends bursts of the requests of
+``tests.reference_server.traffic`` in chains cut at random places.  A life ends normally, in the middle of requests,
+with an invalid ring, with an invalid vhost-user message, or by hanging up.  Every valid chain must come back once, with
+a reply that fits its request; nothing outside the buffers and rings may be written.  After some lives all front ends
+leave, and the process is inspected from outside.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ DEVICES = 3
 CHOICES = (Feature.INDIRECT_DESC, Feature.EVENT_IDX, Feature.RING_PACKED, Feature.IN_ORDER)
 LENGTHS = [0, 1, 7, 16, 19, 32, 64, 512, 4096, 0xFFFF, 0xFFFF_FFFF]
 PAUSE = 0.002
-"""Seconds that a device has for a ring that no driver may make, before it is reset."""
+"""Seconds that a device has for an invalid ring before it is reset."""
 
 Flight = tuple[bytes, list[Segment]]
 """A request and the chain that it was sent in."""
@@ -71,7 +71,7 @@ class FrontEnd:
         self._generator = Generator(seed, decoy)
         self._device: VhostUserDevice | None = None
         self._spoilt = False
-        """Whether the connection is of no use any more."""
+        """Whether the connection is no longer usable."""
         self.counts: Counter[str] = Counter()
 
     def leave(self) -> None:
@@ -81,9 +81,9 @@ class FrontEnd:
             self._device = None
 
     def life(self) -> Iterator[None]:
-        """From negotiation to the end of it all, in steps between which others have theirs.
+        """One life, from negotiation to its end; other front ends run between its steps.
 
-        Raises AssertionError, Finding, DeviceGone when the device does what it may not.
+        Raises AssertionError, Finding, DeviceGone when the device breaks the rules.
         """
         device = self._device = self._device or VhostUserDevice(self._path, answer=HUNG)
         ring = Ring(cast(RingSession, None), device, HUNG)
@@ -113,7 +113,7 @@ class FrontEnd:
     # ---- what a driver may do
 
     def _sound(self, ring: Ring, frames: Sequence[bytes]) -> Iterator[None]:
-        """Send requests, as many at once as there is room for, and judge what comes back."""
+        """Send requests, as many at once as there is room for, and judge the replies."""
         waiting = list(frames)[::-1]
         while waiting:
             flying = self._offer(ring, waiting)
@@ -160,7 +160,7 @@ class FrontEnd:
 
     def _judge(self, frame: bytes, reply: bytes) -> None:
         if not reply:
-            self.counts["nothing"] += 1  # its session or its request was given up: Tversion, Tflush
+            self.counts["nothing"] += 1  # its session or its request was cancelled: Tversion, Tflush
             return
         message = codec.decode(reply)
         assert not (isinstance(message, m.Rread) and SECRET in bytes(message.data)), "the decoy was read"
@@ -172,16 +172,16 @@ class FrontEnd:
                 f"{type(message).__name__} to a request of type {frame[4]}"
             )
 
-    # ---- what nobody may do
+    # ---- what no driver or front end may do
 
     def _in_flight(self, ring: Ring) -> None:
-        """Requests published, and no wait for them."""
+        """Publish requests and do not wait for them."""
         if self._offer(ring, self._generator.frames()):
             ring.queue.publish()
             ring.queue.kick()
 
     def _ill_made(self, ring: Ring) -> None:
-        """Descriptors, heads and indices at random."""
+        """Write random descriptors, heads and indices."""
         queue, pick = ring.queue, self._random.choice
         playground = ring.memory.base
         with suppress(Undrivable):
@@ -219,8 +219,8 @@ class FrontEnd:
         self.counts["broken" if ring.device.broken() else "not broken"] += 1
 
     def _allow_what_was_given_back(self, ring: Ring, queue: PackedQueue) -> None:
-        """A packed chain that runs on into slots which were not written again offers what stands there: a slot that the
-        device gave back still has the address of its descriptor, be it an indirect table's, and is marked writable.
+        """A packed chain that continues into slots which were not rewritten offers their old content. A slot that the
+        device gave back still has the address of its descriptor, or of its indirect table, and is marked writable.
         """
         for index in range(queue.size):
             raw = ring.memory.read(queue.rings.descriptors + DESC_SIZE * index, DESC_SIZE)
@@ -229,10 +229,10 @@ class FrontEnd:
                 ring.memory.allow(address, length)
 
     def _misplaced(self, ring: Ring) -> None:
-        """Rings where none may be, while the queue runs; then features that were not offered."""
+        """Set rings at invalid addresses while the queue runs; then set features that were not offered."""
         device, queue, pick = ring.device, ring.queue, self._random.choice
         odd = [1, 8, ring.memory.end - 8, ring.memory.end, queue.rings.descriptors]
-        ring.memory.allow(ring.memory.base, ring.memory.size)  # rings lie there: what they hold is anybody's
+        ring.memory.allow(ring.memory.base, ring.memory.size)  # the rings are there, with any content
         device.start_queue(0, pick([0, 1, 3, 16, 32768, 40000]), Rings(*(pick([*odd, at]) for at in queue.rings)))
         device.kick(0)
         time.sleep(PAUSE)
@@ -240,7 +240,7 @@ class FrontEnd:
             device.accept(self._random.getrandbits(64))
 
     def _rude(self, ring: Ring) -> None:
-        """A message of no sense, then the end of the connection; somebody else knocks meanwhile."""
+        """Send a nonsensical message, then end the connection; another front end connects meanwhile."""
         device = cast(VhostUserDevice, ring.device)
         with socket.socket(socket.AF_UNIX) as second, suppress(OSError):
             second.connect(self._path)
@@ -270,7 +270,7 @@ def _soon(ring: Ring) -> bool:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[ServerProcess, list[str]]]:
-    """A process with devices that can write ``folder`` and nothing else, and their sockets; it has to end well."""
+    """A process with devices that can write only ``folder``, and their sockets; it must end with status 0."""
     log = folder / "log"
     paths = [str(folder / f"s{number}") for number in range(DEVICES)]
     argv = [sys.executable, "-m", "reference_server", "serve", str(folder / "export"), "--lock-wait", "0.05"]
@@ -288,7 +288,7 @@ def serving(folder: Path) -> Iterator[tuple[ServerProcess, list[str]]]:
 
 
 def _idle(server: ServerProcess, paths: list[str]) -> Look:
-    """The process when every device has had a front end and has it no more."""
+    """The process after the front end of every device has left."""
     for path in paths:
         VhostUserDevice(path, answer=HUNG).close()
     seen, same = look(server.pid), 0
@@ -308,11 +308,11 @@ def run(
     report: Callable[[int, Look, Counter[str]], None] = lambda *_: None,
     share: float = 2.0,
 ) -> tuple[list[Look], Counter[str]]:
-    """Spells of ``lives`` lives of each front end for as long as ``spells(number)`` says so.
+    """Run spells of ``lives`` lives of each front end as long as ``spells(number)`` is true.
 
     Front ends and devices together use at most ``share`` of one processor.  Returns the look at the idle process after
-    each spell, and what was counted.  Raises what `FrontEnd.life` raises, and AssertionError when the process ends,
-    keeps something, or touches what lies beside the export.
+    each spell, and the counts.  Raises what `FrontEnd.life` raises, and AssertionError when the process ends, keeps
+    something, or changes something outside the export.
     """
     looks: list[Look] = []
     (folder / "export").mkdir()

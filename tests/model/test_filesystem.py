@@ -1,4 +1,4 @@
-"""The model against a real file system of this host: what the kernel answers must be allowed, and the trees alike."""
+"""The model against a real file system of this host: it must allow the kernel's answers, with equal trees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sequences that are guided by what those before have met: the same for a seed, and more pairs in as many calls."""
+"""Sequences guided by what earlier ones met: a seed gives the same sequences, and they meet more pairs per call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CALLS = 400
 
 
 def played(number: int, *, guided: bool) -> list[tuple[Step, ...]]:
-    """The sequences of a seed, until they have so many calls."""
+    """The sequences of a seed, up to that many calls in total."""
     seen: list[tuple[Step, ...]] = []
 
     def attempt(steps: tuple[Step, ...]) -> bool:
@@ -24,7 +24,7 @@ def played(number: int, *, guided: bool) -> list[tuple[Step, ...]]:
 
 
 def met(sequences: list[tuple[Step, ...]]) -> int:
-    """Pairs of operation and state in the first calls."""
+    """The pairs of operation and state in the first calls."""
     found, left = Counter[Pair](), CALLS
     for steps in sequences:
         found.update(pairs(steps[:left]))

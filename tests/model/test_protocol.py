@@ -1,4 +1,4 @@
-"""The model of a session: what may come of requests, and which may be in flight together."""
+"""The model of a session: the possible results of requests, and which may be in flight together."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_requests_in_flight_together_touch_nothing_in_common() -> None:
         Ask("walk", ROOT, 2),
         Ask("lcreate", 1, names=(b"a",)),  # changes fid 1
         Ask("lopen", 2, number=READ_ONLY),
-        Ask("readdir", 2),  # of what fid 1 has made
+        Ask("readdir", 2),  # reads what fid 1 has made
         Ask("lopen", 2, number=READ_WRITE),
     ]
     groups = [[ask.op for ask, _, _ in group] for group in together(Protocol(), wanted[:5], 8)]
