@@ -1,8 +1,8 @@
-"""Runs the agent on this Linux as on FreeBSD: `python simulated_freebsd.py AGENT`.
+"""Runs the agent on this Linux system as if it were FreeBSD: `python simulated_freebsd.py AGENT`.
 
-Calls that FreeBSD or its Python has not are taken away; open flags, commands, errors and structs have FreeBSD's numbers
-and layouts up to the border of the system, where they are turned back into Linux's. So whatever the agent forgets to
-translate goes wrong. Sources: FreeBSD's sys/sys/fcntl.h, sys/sys/errno.h, sys/sys/stat.h.
+Calls that FreeBSD or its Python does not have are removed. Open flags, commands, errors and structs have FreeBSD's
+numbers and layouts; only at the system's own interface are they turned back into Linux's. So whatever the agent
+forgets to translate goes wrong. Sources: FreeBSD's sys/sys/fcntl.h, sys/sys/errno.h, sys/sys/stat.h.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def simulated_fcntl(fd: int, command: int, argument: int | bytes = 0) -> int | b
 
 
 class Library:
-    """The C library, without what FreeBSD's does not have, and with its flags."""
+    """The C library with FreeBSD's flags, without the functions that FreeBSD's does not have."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         self._real = RealLibrary(*args, **kw)
@@ -104,7 +104,7 @@ def simulated_run(argv: list[str], **kw: Any) -> Any:
 
 
 def simulate() -> None:
-    """Put all that in place of this system's."""
+    """Replace this system's calls, numbers and layouts by all of these."""
     for name in LINUX:
         if name in NUMBERS:
             setattr(os, name, NUMBERS[name])

@@ -1,4 +1,4 @@
-"""What is shown while something takes long, on a terminal and elsewhere."""
+"""What the user sees while something takes long, on a terminal and elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent for machines without Python: it says what the agent says, or that no command expresses the call."""
+"""The agent for machines without Python: it answers as the agent does, or says that no command expresses the call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUSYBOX = shutil.which("busybox")
 
 
 class HostShell:
-    """A shell of this host, whose commands are found in `path` alone; `launcher` are words before each of them."""
+    """A shell of this host, which finds commands in `path` alone; the words of `launcher` precede each command."""
 
     alive = True
 
@@ -55,7 +55,7 @@ class HostShell:
 
 
 def busybox_alone(tmp_path: Path) -> str:
-    """A directory with busybox under the names of its commands and nothing else."""
+    """A directory that holds busybox under the names of its commands, and nothing else."""
     if BUSYBOX is None:
         pytest.skip("no busybox here")
     listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
@@ -140,7 +140,7 @@ def test_it_says_what_the_agent_says(shell: AgentLink, python: AgentLink) -> Non
         theirs = outcome(step, python)
         try:
             ours = outcome(step, shell)
-        except CallAbsent as absent:  # said, never guessed; what follows finds the same tree
+        except CallAbsent as absent:  # reported, never guessed; later steps find the same tree
             assert isinstance(theirs, str) and "no errno" in str(absent), (number, absent)
             missed += 1
             continue

@@ -27,7 +27,7 @@ RUN_AS_MODULE = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='driver
 
 
 def defined(name: str) -> Iterator[str]:
-    """The names that a module defines at its top level, imports left out."""
+    """The names that a module defines at its top level, without its imports."""
     for node in module_tree(name).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
@@ -46,7 +46,7 @@ def test_every_module_is_joined_after_those_that_it_imports() -> None:
 
 
 def test_a_name_stands_for_one_thing_in_the_joined_file() -> None:
-    """Two modules with one name each would change each other's meaning; so would a library's name."""
+    """Two modules that define the same name would change each other's meaning; so would a library's name."""
     counted = Counter(n for name in MODULES for n in set(defined(name)))
     libraries = {
         a.name for name in MODULES for n in module_tree(name).body if isinstance(n, ast.Import) for a in n.names
@@ -80,7 +80,7 @@ def test_the_syntax_is_that_of_the_oldest_python(source: bytes) -> None:
 
 
 def interpreter(name: str) -> str | None:
-    """A Python of that name that starts, on the path or among pyenv's; its shims do not start unless one is chosen."""
+    """A Python of that name that starts, on the path or among pyenv's: a shim of pyenv starts only if it is chosen."""
     kept = sorted(Path.home().glob(f".pyenv/versions/{name.removeprefix('python')}.*/bin/{name}"))
     for program in (shutil.which(name), *kept):
         if program and not subprocess.run([program, "-c", ""], capture_output=True, check=False).returncode:

@@ -1,4 +1,4 @@
-"""The agent on other systems: numbers and structs are translated, what is absent is said, and costs its cases alone."""
+"""The agent on other systems: numbers and structs are translated; an absent call costs its own cases only."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_another_system_is_refused_in_one_line(name: str) -> None:
 
 
 def test_flags_of_another_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Source: arch/arm64/include/uapi/asm/fcntl.h has other numbers than x86 for four flags."""
+    """Four flags have other numbers than on x86. Source: arch/arm64/include/uapi/asm/fcntl.h."""
     monkeypatch.setattr(platforms, "CALLERS_FLAGS", {})
     own = {"O_DIRECTORY": 0o40000, "O_NOFOLLOW": 0o100000, "O_DIRECT": 0o200000, "O_CREAT": 0o100, "O_SYNC": 0o4010000}
     monkeypatch.setattr(platforms, "OWN_FLAGS", own)

@@ -1,4 +1,4 @@
-"""Further processes of an agent: what a case leaves behind in one is not there for the next case that gets it."""
+"""Further processes of an agent: the next case that gets one finds nothing that an earlier case left in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def agent() -> Iterator[AgentLink]:
 
 
 def hired(agent: AgentLink, root: Path, **spec: Any) -> int:
-    """A process "second" of that specification; its process id."""
+    """Start a process "second" with that specification; returns its process id."""
     agent.spawn("second", root=str(root), **spec)
     pid = agent.calls_with(proc="second").getpid()
     assert isinstance(pid, int)

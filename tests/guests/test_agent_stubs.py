@@ -1,4 +1,4 @@
-"""What callers of the agent's ops are checked against is what the agent declares."""
+"""The stubs that callers of the agent's ops are checked against match the agent's declarations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.agent_stubs import STUBS, Stub, declared
 
 
 def meaning(text: str) -> str:
-    """A stub without its layout and the order of its imports."""
+    """A stub without its layout and without the order of its imports."""
     tree = ast.parse(text)
     tree.body.sort(key=lambda node: (not isinstance(node, ast.ImportFrom), getattr(node, "module", "")))
     return ast.dump(tree)

@@ -1,4 +1,4 @@
-"""What the cache keeps is checked before it is used: damage of any kind has it made again, once, with one line."""
+"""Cached files are checked before use: after damage of any kind they are made again, once, with one line of output."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ BIG = 3 * contents._END
 
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that has used nothing yet."""
+    """As in a process that has used nothing of the cache yet."""
     monkeypatch.setattr(caching, "_trusted", set())
     monkeypatch.setattr(caching, "_repaired", set())
 
 
 class Kind:
-    """One kind of thing in the cache, whose making is replaced by writing its files."""
+    """One kind of cached thing; to make it, the test only writes its files."""
 
     def __init__(
         self, ensure: Callable[[Callable[[str], None]], Path], module: object, maker: str, files: tuple[str, ...]
@@ -49,7 +49,7 @@ class Kind:
         self.made, self.said = 0, list[str]()
 
     def fill(self, directory: Path) -> None:
-        """What stands in for the maker."""
+        """Write the files, in place of the real maker."""
         self.made += 1
         for name in self.files:
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ class Kind:
             (directory / name).write_bytes(content)
 
     def use(self) -> Path:
-        """As the first use in a run of its own does."""
+        """Use it as the first use in a new run does."""
         caching._trusted.clear()
         caching._repaired.clear()
         return self._ensure(self.said.append)
@@ -110,17 +110,17 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def cut(path: Path) -> None:
-    """As `truncate` does."""
+    """Shorten the file, as `truncate` does."""
     os.truncate(path, path.stat().st_size // 2)
 
 
 def overwrite(path: Path) -> None:
-    """Other bytes, as many."""
+    """Replace the bytes by as many other ones."""
     path.write_bytes(os.urandom(path.stat().st_size))
 
 
 def flip(path: Path) -> None:
-    """One byte in the middle is another: size and ends are as they were."""
+    """Change one byte in the middle: the size and both ends stay as they are."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -200,12 +200,12 @@ def test_what_is_used_again_in_the_same_run_is_not_looked_at_again(kind: Kind) -
 
 
 def entry() -> Cached:
-    """Some directory of the cache with one file."""
+    """A directory of the cache with one file."""
     return Cached("a thing", paths.cache_dir() / "thing", ("file",))
 
 
 def filled(directory: Path) -> None:
-    """Its content."""
+    """Write the content of that directory."""
     (directory / "file").write_bytes(b"x" * BIG)
 
 
@@ -280,7 +280,7 @@ def test_the_next_one_to_make_it_removes_what_a_killed_one_left() -> None:
 
 
 def test_a_killed_build_is_cleaned_up_by_the_next_command_that_builds(private_cache: Path, tmp_path: Path) -> None:
-    """Killed with SIGKILL while mmdebstrap works; another image is built next, so that only its claim shows it."""
+    """The build is killed with SIGKILL while mmdebstrap works. Another image is built next: only the claim shows it."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("mmdebstrap", "mksquashfs"):
@@ -317,7 +317,7 @@ def test_the_doctor_finds_damage_and_looks_at_every_byte_on_request(private_cach
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a read-only file system")
 def test_a_read_only_cache_is_one_line(private_cache: Path) -> None:
-    """In a mount namespace of its own, so that nothing stays mounted whatever happens."""
+    """The test has its own mount namespace, so that nothing stays mounted whatever happens."""
     private_cache.mkdir(parents=True)
     script = f'mount --bind {private_cache} {private_cache} && mount -o remount,ro,bind {private_cache} && exec "$@"'
     argv = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-m", "assay9", "guest", "build", "uml"]

@@ -1,4 +1,4 @@
-"""The guest's clock: what runs wrong is found for certain, what runs right is never blamed, on a busy machine too."""
+"""The guest's clock: a wrong clock is always found, a right one is never blamed, on a busy machine too."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class World:
         self.now += seconds
 
     def clocks(self, step_ns: int) -> tuple[int, int]:
-        """A round trip: there, the answer, back."""
+        """One round trip: the request, the answer, the way back."""
         self.now += self.way * self.dice.expovariate(1.0)
         self.stepped = 0 if self.reset_by_another is not None else self.stepped + step_ns
         guest = (self.now - 1000.0) * self.rate
@@ -59,7 +59,7 @@ class World:
 
     @property
     def off(self) -> float:
-        """How far the guest's time of day is off now, in seconds."""
+        """The present error of the guest's time of day, in seconds."""
         return (self.now - 1000.0) * (self.rate - 1) + self.offset + self.stepped / 1e9
 
     def clock(self) -> GuestClock:
@@ -120,7 +120,7 @@ def test_a_rate_that_is_not_known_well_enough_is_neither_right_nor_wrong() -> No
 
 
 class Program:
-    """The program for guests, run on this host: a channel to it."""
+    """A channel to the program for guests, which runs on this host."""
 
     def __init__(self, speed: float = 1.0) -> None:
         source = clock.PROGRAM.decode()
@@ -128,7 +128,7 @@ class Program:
             source = f"import time\nbegin = time.monotonic_ns()\n{source}".replace(
                 "time.clock_gettime_ns(time.CLOCK_MONOTONIC)", f"round((time.monotonic_ns() - begin) * {speed})"
             )
-        source = source.replace("time.clock_settime_ns(", "(lambda *_: None)(")  # this host's clock is let alone
+        source = source.replace("time.clock_settime_ns(", "(lambda *_: None)(")  # this host's clock is not set
         self._process = subprocess.Popen([sys.executable, "-I", "-c", source], stdin=-1, stdout=-1)
         self.closed = False
 
@@ -168,7 +168,7 @@ def test_the_agent_reads_its_clocks() -> None:
 
 
 class Hasty:
-    """A channel to an agent that calls each call hung at once."""
+    """A channel to an agent that reports every call as hung at once."""
 
     def __init__(self) -> None:
         self._number = 0
@@ -183,7 +183,7 @@ class Hasty:
 
 
 def test_a_call_is_hung_when_its_limit_is_over_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that runs 8 times too fast let `umount` hang for 30 s after 3.5."""
+    """With a clock that ran 8 times too fast, `umount` counted as hung for 30 s after 3.5 s."""
     now = [100.0]
     monkeypatch.setattr("guests.agent.link.time.monotonic", lambda: now[0])
     link = AgentLink(Hasty())
@@ -198,7 +198,7 @@ def test_a_call_is_hung_when_its_limit_is_over_on_this_host(monkeypatch: pytest.
 
 
 class Saved(PortMachine):  # type: ignore[type-arg]
-    """A machine that is restored from a saved one, whose clock runs as configured."""
+    """A machine that is restored from a saved one; its clock runs at the configured speed."""
 
     program, accelerator, ready_limit = "a machine", "none", 1.0
 
@@ -224,7 +224,7 @@ self_say: list[str] = []
 
 
 class Started:
-    """One start of it."""
+    """One start of the machine."""
 
     name, argv, pid = "s", list[str](), 0
 

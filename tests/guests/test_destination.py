@@ -1,4 +1,4 @@
-"""SSH to a machine of the user's: the configuration is obeyed, host keys are checked, every refusal is one line."""
+"""SSH to a user's machine: the configuration is obeyed, host keys are checked, every refusal is one line."""
 
 from __future__ import annotations
 

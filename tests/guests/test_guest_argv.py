@@ -1,4 +1,4 @@
-"""The command line is a pure function, and the snapshot's key sees what the guest sees and nothing else."""
+"""The command line is a pure function, and the snapshot's key depends on what the guest sees and on nothing else."""
 
 from __future__ import annotations
 

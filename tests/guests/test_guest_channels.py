@@ -29,7 +29,7 @@ from tests.waiting import PATIENT
 
 @contextmanager
 def serving(behave: Callable[[socket.socket], object]) -> Iterator[int]:
-    """A server on a free port that does ``behave`` with each connection."""
+    """A server on a free port that calls ``behave`` with each connection."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def accept() -> None:
@@ -90,7 +90,7 @@ def test_a_guest_that_never_answers_is_one_line(keys: Path) -> None:
 
 
 def test_a_refused_token_is_suspected(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its time is over when it has tried often enough, however long that takes."""
+    """The time limit is over after enough tries, however long they take."""
     tries: list[bytes] = []
     now: Callable[[], float] = lambda: PATIENT + 1 if len(tries) > 10 else 0.0  # noqa: E731
     clock = SimpleNamespace(monotonic=now, time=time.time, sleep=time.sleep)
@@ -181,7 +181,7 @@ def _fake_qemu(path: Path, script: list[bytes]) -> None:
 
 
 def test_qmp_takes_no_late_reply_for_the_next_commands(tmp_path: Path) -> None:
-    """A command that ran into its limit is answered later; that answer must not be taken for another one's."""
+    """A command that timed out is answered later; that answer must not be taken for the next command's."""
     _fake_qemu(tmp_path / "qmp", [b"", b'{"return": "late", "id": 2}\n{"return": "own", "id": %d}\n'])
     qmp = Qmp(tmp_path / "qmp")
     with pytest.raises(InfrastructureError, match="does not answer"):

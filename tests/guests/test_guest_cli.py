@@ -1,4 +1,4 @@
-"""`assay9 guest` and the doctor's questions, without booting anything."""
+"""`assay9 guest` and the checks of `assay9 doctor`, without a boot."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_port_that_is_none_is_a_usage_error(port: str) -> None:
 def test_the_log_that_a_failed_boot_names_is_still_there(
     private_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A QEMU that dies while the snapshot is made; nothing else is left."""
+    """QEMU dies while the snapshot is made; only the log is left."""
     program = tmp_path / "qemu"
     program.write_text("#!/bin/sh\n[ $1 = --version ] && echo version 9.9 && exit\necho oh no >&2; exit 1\n")
     program.chmod(0o755)

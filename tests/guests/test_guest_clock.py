@@ -1,4 +1,4 @@
-"""A kernel that measured its counter wrongly, as on a busy machine: no snapshot keeps such a clock."""
+"""A kernel may measure its counter wrongly on a busy machine: no snapshot keeps such a clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WRONG = 500_000
 
 @pytest.fixture
 def spec(private_runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MachineSpec:
-    """A machine whose snapshots are this test's own."""
+    """A machine with snapshots of its own, for this test alone."""
     image = find_image(load_recipe("debian12"))
     if image is None:
         pytest.skip("no guest image: assay9 guest build")
@@ -55,7 +55,7 @@ def test_a_wrong_clock_is_seen_before_it_is_saved_and_corrected_in_the_next_boot
 def test_a_saved_wrong_clock_is_discarded_when_it_is_restored(
     spec: MachineSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As an earlier version saved it, that did not look."""
+    """An earlier version, which did not check the clock, saved such snapshots."""
 
     def launch(*given: Any, kernel_arguments: tuple[str, ...], **named: Any) -> Launch:
         return Launch(*given, kernel_arguments=(f"tsc_early_khz={WRONG}",), **named)

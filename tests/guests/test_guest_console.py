@@ -1,4 +1,4 @@
-"""The console watch finds what kernels say when something is wrong, and nothing else."""
+"""The console watch finds a kernel's messages of trouble, and nothing else."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ kernel/drivers/gpu/huge.ko:
 @pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
 def test_the_elf_kernel_comes_out_of_a_bzimage(compress: object) -> None:
     assert callable(compress)
-    # A false magic before it, as a real setup area may hold one, and the padding that follows.
+    # A false magic comes before it, because a real setup area may hold one; padding follows.
     image = b"MZ" + b"\x1f\x8b\x08" + b"junk" * 9 + b"\xfd7zXZ\x00no" + compress(KERNEL) + b"padding"
     assert extract_vmlinux(image) == KERNEL
 

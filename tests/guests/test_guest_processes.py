@@ -1,4 +1,4 @@
-"""What a killed run leaves is ended and removed by the next one; what is not ours is never touched."""
+"""The next run ends and removes what a killed run leaves; it never touches what is not the suite's."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sleeper() -> object:
 
 
 def left_by_a_dead_run(process: subprocess.Popen[bytes], directory: Path, keep: bool = False) -> None:
-    """A state file as a run leaves it that was killed: its owner's pid is taken, but by somebody else."""
+    """A state file as a killed run leaves it: its owner's pid exists again, as another process."""
     state = claim("m-test", (directory,), keep).with_process(process.pid)
     replace(state, owner_start=state.owner_start + 1).write()
 
@@ -109,7 +109,7 @@ def test_a_damaged_state_file_is_dropped() -> None:
 def test_nothing_that_a_damaged_state_file_names_is_removed(
     field: str, value: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """An empty path is the working directory."""
+    """An empty path would mean the working directory."""
     (tmp_path / "users" / "work").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     state = claim("m-bad", (tmp_path / "ours",), keep=False)
@@ -143,7 +143,7 @@ def test_ending_is_patient_and_then_not() -> None:
 
 @pytest.fixture
 def family() -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A leader of a session of its own, and its child, which does not end with it."""
+    """The leader of a new session, and its child, which does not end with it."""
     words = ["sh", "-c", "sleep 600 > /dev/null 2>&1 & echo $!; read -r line"]
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -159,7 +159,7 @@ def family() -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 @pytest.fixture
 def slow_deaths(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Processes end a while after they were killed, as they do on a busy machine."""
+    """Processes end some time after they are killed, as on a busy machine."""
     kill = os.kill
     under_way: dict[int, threading.Timer] = {}
 

@@ -1,4 +1,4 @@
-"""Whether KVM works is decided by a boot; how long that may take, by the same boot under TCG."""
+"""A boot decides whether KVM works; the same boot under TCG decides how long it may take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HANGS = "exec sleep 600"
 
 
 def qemu(directory: Path, *, kvm: str, tcg: str) -> str:
-    """A program in QEMU's place that does that for each accelerator."""
+    """A program in QEMU's place that runs the given command for each accelerator."""
     program = directory / "qemu"
     program.write_text(f'#!/bin/sh\ncase "$*" in\n*"-accel kvm"*) {kvm} ;;\n*) {tcg} ;;\nesac\n')
     program.chmod(0o755)

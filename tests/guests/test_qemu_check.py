@@ -1,4 +1,4 @@
-"""Whether a QEMU can do what is needed, asked of stand-ins for QEMUs that cannot."""
+"""The check that a QEMU can do what the suite needs, with stand-ins for QEMUs that cannot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QEMU = shutil.which("qemu-system-x86_64") or "qemu-system-x86_64"
 
 
 def program(directory: Path, text: str) -> str:
-    """A shell script in the place of QEMU."""
+    """A shell script in QEMU's place."""
     path = directory / "qemu"
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
@@ -24,7 +24,7 @@ def program(directory: Path, text: str) -> str:
 
 
 def without(directory: Path, option: str, *words: str) -> str:
-    """The system's QEMU, whose list of that option is without these words."""
+    """The system's QEMU, with these words removed from its list for that option."""
     hidden = " ".join(f"-e '{word}'" for word in words)
     return program(
         directory, f'case "$*" in *"{option} help"*) {QEMU} "$@" | grep -v {hidden};; *) exec {QEMU} "$@";; esac'
@@ -74,7 +74,7 @@ def test_firmware_in_a_directory_of_the_users_is_found(tmp_path: Path) -> None:
         require(qemu, MACHINE, ["-L", str(empty)])
     for name in ("bios-256k.bin", "kvmvapic.bin", "pvh.bin"):
         (empty / name).touch()
-    with pytest.raises(UsageError, match="does not start with -L"):  # it is asked, and an empty BIOS is none
+    with pytest.raises(UsageError, match="does not start with -L"):  # QEMU is started, and an empty BIOS is no BIOS
         require(qemu, MACHINE, ["-L", str(empty)])
 
 
@@ -121,7 +121,7 @@ def test_arguments_that_it_does_not_take_are_reported(arguments: list[str], said
 def test_a_script_that_starts_qemu_in_another_process_is_refused(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its process could not be ended, nor its memory watched: the script's would be."""
+    """The suite could neither end QEMU nor watch its memory: it would see the script's process instead."""
     with tempfile.TemporaryDirectory(prefix="a9-") as own:  # other tests start such machines at the same time
         monkeypatch.setattr(tempfile, "tempdir", own)
         with pytest.raises(UsageError, match="starts QEMU in another process"):

@@ -1,4 +1,4 @@
-"""What signals do to a process, in processes of their own."""
+"""The effect of signals on a process, tested in separate processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAD = """
 
 
 def ends(program: str) -> tuple[int, str]:
-    """The exit status of a program that sends signals to itself, and what it printed."""
+    """The exit status and the output of a program that sends signals to itself."""
     code = textwrap.dedent(HEAD) + textwrap.dedent(program)
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,4 +1,4 @@
-"""Whether somebody listens on a socket is seen without a connection."""
+"""The suite sees without a connection whether a process listens on a socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_path_that_is_bound_is_not_yet_one_that_listens(tmp_path: Path) -> Non
         assert path.exists() and not listens(path, os.getpid())
         server.listen(1)
         assert listens(path, os.getpid())
-        with socket.socket(socket.AF_UNIX) as client:  # one that waits is not a listener
+        with socket.socket(socket.AF_UNIX) as client:  # a client that waits is not a listener
             client.connect(os.fspath(path))
             assert listens(path)
     assert path.exists()

@@ -1,4 +1,4 @@
-"""One start of a machine: what its program said is of the last attempt."""
+"""One start of a machine: the reported output of its program is that of the last attempt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Program(Started):
 
 @pytest.mark.usefixtures("private_runtime")
 def test_the_last_words_are_those_of_the_last_attempt(tmp_path: Path) -> None:
-    """A second QEMU, on other ports, must not be refused for what the first one said."""
+    """A second QEMU, on other ports, must not be refused because of the first one's message."""
     started = Program(tmp_path / "log")
     try:
         started._claim()

@@ -60,13 +60,13 @@ class Driver:
         self.offer(2)
 
     def ask(self, request: int, body: bytes = b"", descriptors: list[int] | None = None) -> None:
-        """A request with a reply that says it was done."""
+        """Send a request whose reply says only that it was done."""
         message = vu.pack_message(request, body, vu.NEED_REPLY)
         socket.send_fds(self.socket, [message], descriptors or [])
         assert vu.NUMBER.unpack(self.reply(request)).value == 0
 
     def query(self, request: int, body: bytes = b"") -> bytes:
-        """A request with a reply of its own."""
+        """Send a request that has its own reply; returns it."""
         self.socket.sendall(vu.pack_message(request, body))
         return self.reply(request)
 
@@ -76,7 +76,7 @@ class Driver:
         return self.socket.recv(head.size, socket.MSG_WAITALL)
 
     def put(self, queue: int, data: bytes | None, room: int = 64) -> None:
-        """Make a buffer available: with data, or with room for the device."""
+        """Make a buffer available: one with data, or one with room for the device."""
         slot, base, layout = self.made[queue] % SIZE, PART * queue, vq.split_layout(SIZE)
         address = base + 0x1000 + 64 * slot
         if data is not None:
@@ -95,7 +95,7 @@ class Driver:
             self.put(queue, None)
 
     def used(self, queue: int) -> tuple[int, bytes]:
-        """The next used buffer: how much the device says it wrote, and those bytes. Fails after a while."""
+        """The next used buffer: the number of bytes that the device reports, and those bytes. Fails after a while."""
         base = PART * queue
         at = base + vq.split_layout(SIZE).used
         eventually(
@@ -116,12 +116,12 @@ class Driver:
         return port, event, value
 
     def say(self, port: int, event: int, value: int) -> None:
-        """Send one."""
+        """Send a control message."""
         self.put(3, struct.pack("<IHH", port, event, value))
         assert self.used(3)[0] == 0
 
     def ready(self) -> None:
-        """DEVICE_READY, and what the device answers: a PORT_ADD for each port."""
+        """Send DEVICE_READY; the device answers with a PORT_ADD for each port."""
         self.say(0, 0, 1)
         assert [self.control() for _ in range(PORTS)] == [(port, 1, 1) for port in range(PORTS)]
 
@@ -148,7 +148,7 @@ def driver(server: ConsoleServer) -> Iterator[Driver]:
 
 
 def opened(server: ConsoleServer, driver: Driver, port: int = 1) -> socket.socket:
-    """A port that guest and host have open; a port's queues are 2n + 2 and 2n + 3."""
+    """A port that both guest and host have open; the queues of port n are 2n + 2 and 2n + 3."""
     driver.ready()
     driver.say(port, 6, 1)
     connection = server.open(LIMIT, lambda: True)
@@ -214,7 +214,7 @@ def test_what_cannot_be_costs_the_guest_its_console_and_the_host_nothing(
 ) -> None:
     with opened(server, driver) as connection:
         if what == "message":
-            driver.socket.sendall(struct.pack("<III", 1, 3, 0))  # of no version that there is
+            driver.socket.sendall(struct.pack("<III", 1, 3, 0))  # a version that does not exist
         else:
             slot = driver.made[5] % SIZE
             at = PART * 5 + vq.DESC_SIZE * slot

@@ -1,4 +1,4 @@
-"""A User-Mode Linux guest: boots, answers, ends whole. Only where its kernel is cached: building it takes minutes."""
+"""A User-Mode Linux guest boots, answers, ends whole. Runs only where its kernel is cached: a build takes minutes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""v86 without an emulator: what is fetched, what is missing, what a start gets; and the agent on 32 bits."""
+"""v86 without the emulator: what is fetched, what is missing, what a start is given; and the agent on 32 bits."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_cleaning_removes_an_older_v86_and_keeps_this_one(private_cache: Path) -
 
 
 def _agent(pointer_bytes: int, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """The agent as a machine with pointers of that size loads it."""
+    """The agent as loaded on a machine with pointers of that size."""
     real = struct.calcsize
     monkeypatch.setattr(struct, "calcsize", lambda text: pointer_bytes if text == "P" else real(text))
     module = types.ModuleType("agent")

@@ -121,7 +121,7 @@ def test_values_are_given_on_the_command_line() -> None:
 def test_a_program_that_the_host_has_not_is_named_before_a_run(
     tmp_path: Path, change: tuple[str, str], said: str
 ) -> None:
-    """A whole run of errors said `not found` of a command that was misspelt, or of a host that was the wrong one."""
+    """A misspelt command or a wrong host gave a whole run of errors that said `not found`."""
     (tmp_path / "mine.toml").write_text(BASE.replace(*change))
     made = asked(str(tmp_path / "mine.toml"), guest="root@vm", outside="/srv/share", tag="share0")
     if said:
@@ -157,7 +157,7 @@ def machine(tmp_path: Path) -> Iterator[Any]:
 
 
 def becomes(tmp_path: Path, wanted: str) -> bool:
-    """Whether the process comes into that state; a signal takes its time on a busy machine."""
+    """Whether the process reaches that state; on a busy machine a signal takes a while."""
     pid, limit = (tmp_path / "pid").read_text().strip(), time.monotonic() + PATIENT
     while time.monotonic() < limit:
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == wanted:

@@ -27,7 +27,7 @@ _WORDS = (
 
 
 def misspelt(word: str) -> str:
-    """The word with two letters exchanged, near its middle; or one more, where it has too few."""
+    """The word with two letters near its middle exchanged, or with one more letter if that changes nothing."""
     at = len(word) // 2
     if len(word) < 3 or word[at - 1] == word[at]:
         return word + word[-1]
@@ -35,7 +35,7 @@ def misspelt(word: str) -> str:
 
 
 def mistakes(text: str) -> Iterator[tuple[str, str]]:
-    """The word that was meant, and the text with that word misspelt once. Comments are left alone."""
+    """Each intended word, with the text in which it is misspelt once. Comments stay unchanged."""
     comments = [found.span() for found in re.finditer(r"^#.*$", text, re.MULTILINE)]
     for words in _WORDS:
         for found in words.finditer(text):

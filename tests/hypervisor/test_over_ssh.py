@@ -1,7 +1,7 @@
 """A machine on a host over SSH, from its start to its end: host and guest are SSH servers of this process.
 
-The machine is a process that sleeps, and its share a directory seen twice: where commands run, how the
-guest is waited for, that a machine that is gone comes back, and that nothing is left.
+The machine is a sleeping process, and its share is one directory seen twice. The tests check where commands run,
+how the suite waits for the guest, that a machine that is gone comes back, and that nothing is left.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def test_a_machine_that_ends_while_its_guest_boots_is_no_wait(
 def test_a_guest_that_mismeasured_its_clock_is_started_again(
     made: HypervisorDeployment, monkeypatch: pytest.MonkeyPatch, boots: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its kernel counted 12 times too fast for as long as it ran: no setting of its time lasts."""
+    """The guest's kernel counts 12 times too fast as long as it runs: setting its time does not last."""
     wrong = list(range(boots))
 
     def uptime(host: Host) -> GuestClock:

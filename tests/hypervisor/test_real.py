@@ -1,6 +1,6 @@
 """Kind `hypervisor` for real: the shipped target `qemu-remote`, on a QEMU that its commands start on this host.
 
-The guest is the suite's own image, reached by SSH as any guest is: by a configuration, a key and a known host.
+The guest is the suite's own image. SSH reaches it as any guest: by a configuration, a key and a known host.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def image() -> Image:
 
 @pytest.fixture
 def options(image: Image, tmp_path: Path) -> dict[str, str | tuple[str, ...]]:
-    """What the user gives: which disk, how SSH reaches the guest, where the share is."""
+    """The options that a user gives: the disk, the way of SSH to the guest, the place of the share."""
     host_key = image.known_host.read_text().split()
     (tmp_path / "known_hosts").write_text(
         f"the-guest {' '.join(host_key[-2:] if len(host_key) < 3 else host_key[:2])}\n"
@@ -118,7 +118,7 @@ def test_a_machine_that_loses_its_power_comes_back(options: dict[str, str | tupl
 def test_a_machine_is_restored_from_its_snapshot_and_its_clock_is_right(
     options: dict[str, str | tuple[str, ...]], tmp_path: Path
 ) -> None:
-    """`save` and `restore` by QEMU's monitor, in a copy of the shipped file as a user would make it."""
+    """`save` and `restore` use QEMU's monitor, in a copy of the shipped file such as a user would make."""
     (tmp_path / "mine.toml").write_text(with_snapshots(Path(str(files("conformance.targets") / "qemu-remote.toml"))))
     target = load(str(tmp_path / "mine.toml"))
     made = kind_of(target).deployment(asked_of(target, options), tmp_path, print)
@@ -142,7 +142,7 @@ def test_a_machine_is_restored_from_its_snapshot_and_its_clock_is_right(
 
 
 def with_snapshots(shipped: Path) -> str:
-    """The file's text, its machine with a monitor by which it is saved and restored."""
+    """The text of the file, with a monitor added to its machine for saving and restoring."""
     ask = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); f=s.makefile('rwb'); "
     ask += "f.write(sys.argv[2].encode()+b'\\ninfo name\\n'); f.flush(); d=b''\n"
     ask += "while sys.argv[3].encode() not in d: d+=s.recv(4096)\n"

@@ -1,4 +1,4 @@
-"""The exported directory of the bhyve targets on a simulated ZFS: what their commands make, set, mount and remove."""
+"""The exported directory of the bhyve targets on a simulated ZFS: what the commands make, set, mount and remove."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Zfs
 
 @pytest.mark.parametrize("left", [False, True], ids=["fresh", "left by a run that was killed"])
 def test_the_data_set_has_its_properties(host: Callable[[str], Zfs], left: bool) -> None:
-    """`zfs create -p -o quota=4G` of a data set that an earlier run had left set no quota at all."""
+    """If an earlier run had left the data set, `zfs create -p -o quota=4G` set no quota at all."""
     zfs = host("bhyve-illumos")
     if left:
         zfs.state.write_text(json.dumps(POOL | {zfs.dataset: {}}))

@@ -1,7 +1,7 @@
 """A simulated zfs(8) for tests: data sets, their properties and their mount points are a JSON file beside the program.
 
 As on illumos: `create -p` of a data set that is there succeeds and ignores each -o; `set` takes one property;
-`destroy` wants -r where there are children. $NO_PROPERTY names a property that this system does not have.
+`destroy` requires -r if there are children. $NO_PROPERTY names a property that this system does not have.
 """
 
 from __future__ import annotations
