@@ -1,7 +1,7 @@
-"""Two machines that SSH reaches, "guest" and "host", both of them this one, with a directory that both have.
+"""Two machines reached by SSH, "guest" and "host": both are this machine, and both have the same directory.
 
-The directory is said to be a 9p mount: how machines are reached, and whom what goes wrong is charged to, is tested
-without a guest.
+The fixture declares the directory to be a 9p mount. So the tests need no guest to check how machines are reached, and
+what an error is charged to.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a user says of a share that runs already: read from the command line and the TOML, refused with the remedy."""
+"""A user's description of a running share: read from the command line and the TOML file, refused with the remedy."""
 
 from __future__ import annotations
 

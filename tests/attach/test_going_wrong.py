@@ -1,6 +1,6 @@
-"""What goes wrong around an attached machine is charged to nobody, and the machine is left as found.
+"""Trouble around an attached machine is charged to nobody, and the machine is left as it was found.
 
-Each row of docs/when-a-run-goes-wrong.md, "Machines of the user's", that needs no guest of its own.
+These are the rows of docs/when-a-run-goes-wrong.md, "Machines of the user's", that need no guest of their own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.slow_network import slow
 def test_what_the_way_to_a_guest_takes_is_not_charged_to_the_share(
     machines: Machines, pause: float, sleep: str, verdict: str
 ) -> None:
-    """A case's limit is one of what its calls take in the guest."""
+    """A case's limit counts only the time that its calls take in the guest."""
 
     def body(share: Share) -> None:
         time.sleep(pause)
@@ -48,7 +48,7 @@ def test_what_the_way_to_a_guest_takes_is_not_charged_to_the_share(
 
 @contextlib.contextmanager
 def running(machines: Machines) -> Iterator[Callable[[Callable[[Share], None]], CaseResult]]:
-    """A run on the two machines; what judges one case."""
+    """A run on the two machines; yields the function that judges one case."""
     (machines.share / "theirs").write_text("not the suite's")
     deployment = machines.attach()
     runner = Runner(load("attach"), deployment, "never", "main")

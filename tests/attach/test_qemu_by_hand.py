@@ -1,4 +1,4 @@
-"""A guest of QEMU that the test started by hand, with its shares: `attach` finds it, judges it, leaves it as it was."""
+"""A QEMU guest with shares that the test starts by hand: `attach` finds it, judges it, leaves it as it was."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ LOOK = "mount -t 9p; ls -a /mnt /var/tmp /control /sys/kernel/tracing/instances;
 
 @dataclass
 class ByHand:
-    """The guest, as its user has it."""
+    """The guest, as its user started it."""
 
     machine: QemuMachine
     directory: Path
     config: Path
 
     def look(self) -> str:
-        """What the guest has of mounts and files that a run could have left."""
+        """The guest's mounts and the files that a run could have left in it."""
         return self.machine.shell().run(LOOK).stdout
 
     def run(self, *words: str, share: str = "work", outside: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -183,9 +183,9 @@ def test_what_is_no_such_share_is_refused_in_one_line_and_nothing_is_left(by_han
 
 
 def test_a_guest_that_reboots_by_itself_is_named_and_the_run_goes_on(by_hand: ByHand) -> None:
-    """Last: what the guest had in memory is gone afterwards."""
+    """This test comes last: afterwards the contents of the guest's memory are gone."""
     machine, results = by_hand.machine, by_hand.directory / "rebooting"
-    machine.qmp("set-action", limit=PATIENT, reboot="reset")  # our machines end at a reboot
+    machine.qmp("set-action", limit=PATIENT, reboot="reset")  # the suite's machines end at a reboot
 
     def reboot() -> None:
         wait_until(lambda: any(results.glob("*/cases-*.jsonl")), PATIENT, "no case was judged")
@@ -196,7 +196,7 @@ def test_a_guest_that_reboots_by_itself_is_named_and_the_run_goes_on(by_hand: By
     thread.start()
     done = by_hand.run("--tag=work", "--family=stat", f"--results={results}")
     thread.join()
-    machine.shell().close()  # its guest is gone, which the connection may not know yet
+    machine.shell().close()  # the guest is gone, and the connection may not have noticed
     (run_dir,) = results.glob("*-attach")
     judged = load_run(run_dir).results
     hit = [one for one in judged if one.verdict != "pass"]

@@ -1,4 +1,4 @@
-"""Several workers of a run in one guest: one mount, which the first makes and the last removes; what is refused."""
+"""Several workers of a run in one guest share a mount: the first makes it, the last removes it. Also: refusals."""
 
 from __future__ import annotations
 

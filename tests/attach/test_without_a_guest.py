@@ -1,7 +1,7 @@
 """The deployment of `attach` against an SSH server of this process: "guest" and "host" are this machine.
 
-The share is a directory seen twice, and said to be a 9p mount; what is tested is how two machines are reached, how the
-share is shown to be the directory, what is left, and whom a connection that is lost is charged to.
+The share is one directory seen twice, and is declared to be a 9p mount. The tests check how two machines are reached
+and how the share is shown to be the directory. They also check what is left, and what a lost connection is charged to.
 """
 
 from __future__ import annotations

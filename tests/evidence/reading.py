@@ -33,7 +33,7 @@ ALLURE = {
 
 
 def read_back(run_dir: Path) -> tuple[Record, Counts, int]:
-    """The record of a run, its counts (those that are not 0) and its exit status, once every format says the same."""
+    """The record of a run, its counts (those that are not 0) and its exit status. Asserts that all formats agree."""
     write_reports(run_dir, tuple(REPORTS))
     record = load_run(run_dir)
     seen = overview(record)
@@ -73,7 +73,7 @@ def _some(counts: Counts) -> Counts:
 
 
 def _text(text: str) -> Counts:
-    """The totals of a table in text, below the names of the standings."""
+    """The totals of a text table, whose heading names the standings."""
     lines = [line.split() for line in text.splitlines()]
     totals = [line for line in lines if line[:1] == ["total"]]
     if not totals:
@@ -129,7 +129,7 @@ def _junit(path: Path, counts: Counts, broken: bool) -> None:
     }
     suites = root.findall("testsuite")
     for name, number in expected.items():
-        if name != "skipped":  # which Jenkins's schema does not allow there
+        if name != "skipped":  # Jenkins's schema does not allow "skipped" there
             assert int(root.get(name, "-1")) == number, name
         assert sum(int(s.get(name, "-1")) for s in suites) == number, name
     assert len(cases) == expected["tests"]

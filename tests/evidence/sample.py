@@ -1,4 +1,4 @@
-"""A made-up run that looks like a real one: every verdict, hostile strings, as many cases and calls as asked for.
+"""A made-up run that looks like a real one: every verdict, hostile strings, any number of cases and calls.
 
 `python tests/evidence/sample.py DIR [CASES [CALLS]]` writes it as a run directory with all its reports.
 """
@@ -108,7 +108,7 @@ WEIGHTS: dict[Verdict, int] = {
 
 
 def environment(target: str = "qemu") -> Environment:
-    """An environment with every field in use."""
+    """An environment that uses every field."""
     return Environment(
         target=target,
         target_kind="qemu",
@@ -170,7 +170,7 @@ def environment(target: str = "qemu") -> Environment:
 
 
 def results(cases: int = 60, calls: int = 8, seed: int = 1, mounts: bool = True) -> list[CaseResult]:
-    """So many results, every verdict among them where there are at least ten."""
+    """This number of results; every verdict is among them if there are at least ten."""
     rng = random.Random(seed)
     order: list[Verdict] = ["pass", "fail", "known", "fixed", "unsupported", "undrivable", "error", "pass"]
     found = []
@@ -212,7 +212,7 @@ def record(cases: int = 60, calls: int = 8, seed: int = 1, mounts: bool = True) 
 
 
 def write(results_dir: Path, cases: int = 60, calls: int = 8, workers: int = 2) -> Path:
-    """The whole run, as its workers would have left it."""
+    """Write the whole run, as its workers would have left it."""
     writer = RunWriter.create(results_dir, environment())
     attached = [RunWriter.attach(writer.run_dir, f"gw{n}") for n in range(workers)]
     made = results(cases, calls)
@@ -227,7 +227,7 @@ def write(results_dir: Path, cases: int = 60, calls: int = 8, workers: int = 2) 
 
 
 def selected(made: list[CaseResult]) -> list[Selected]:
-    """What a worker records of these cases before the first one runs."""
+    """The record that a worker makes of these cases before the first one runs."""
     fields = Demand.model_fields
     return [Selected(node_id=f"x::{r.id}[{r.mount}]", **{f: getattr(r, f) for f in fields}) for r in made]
 

@@ -1,4 +1,4 @@
-"""Records that cannot be used: whichever command reads one says so in one line that has the remedy."""
+"""Unusable records: every command that reads one says so in one line with the remedy."""
 
 from __future__ import annotations
 

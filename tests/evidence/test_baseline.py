@@ -1,4 +1,4 @@
-"""The gate beside a baseline: each way in which a case may be worse, what is not the target's doing, and the file."""
+"""The gate with a baseline: each way in which a case may be worse, differences not due to the target, and the file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TROUBLE = [Trouble(at=sample.STARTED, worker="gw0", text="no guest")]
 
 
 def case(name: str, stands: str, **more: Any) -> CaseResult:
-    """A result of that standing."""
+    """A result with that standing."""
     update: dict[str, Any] = {
         "id": name,
         "case_id": name,
@@ -40,7 +40,7 @@ def case(name: str, stands: str, **more: Any) -> CaseResult:
 
 
 def run(*extra: CaseResult, **stands: str) -> Record:
-    """A run of these cases, and nine that pass: enough to have judged the target."""
+    """A run of these cases and of nine that pass: enough for a verdict on the target."""
     results = [case(name, stood) for name, stood in stands.items()] + [case(f"ok{n}", "pass") for n in range(9)]
     results += extra
     return Record(environment=sample.environment(), results=results, selected=len(results))
@@ -147,7 +147,7 @@ def test_the_verdict_says_each_reason_once() -> None:
 
 
 def kept(results: Path, name: str, record: Record) -> Path:
-    """The record as a run's directory."""
+    """Write the record as a run's directory."""
     writer = RunWriter.create(results, record.environment.model_copy(update={"target": name}))
     writer.select(sample.selected(record.results))
     for one in record.results:
@@ -174,7 +174,7 @@ def test_the_commands_save_a_baseline_and_judge_beside_it(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("command", [gate, report])
 def test_a_baseline_of_another_target_is_refused(command: click.Command, tmp_path: Path) -> None:
-    """Beside a target that fails more, nothing is worse: a mistaken file would pass every run."""
+    """Compared with a target that fails more, nothing is worse: a wrong file would pass every run."""
     kept(tmp_path, "qemu", run(A="pass"))
     kept(tmp_path, "diod", run(A="fail"))
     seen = called(command, "qemu", "--baseline", "diod", results=tmp_path)

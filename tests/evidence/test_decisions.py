@@ -1,4 +1,4 @@
-"""What reports say of who decided: the device, the guest's kernel on what it said, or the guest's kernel alone."""
+"""What reports say about who decided: the device, the guest's kernel on the device's answer, or that kernel alone."""
 
 from __future__ import annotations
 

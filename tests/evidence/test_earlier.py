@@ -1,4 +1,4 @@
-"""How many cases judged the target, and whether they were more in an earlier run."""
+"""The number of cases that judged the target, and whether it was higher in an earlier run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.evidence.reading import read_back
 
 
 def run(results: Path, day: int, verdicts: dict[str, str], **about: Any) -> Record:
-    """A run on that day in which the cases of those names ended so; `interrupted_by` and fields of the environment."""
+    """A run on that day in which the named cases ended so; `about`: `interrupted_by` and fields of the environment."""
     interrupted_by = about.pop("interrupted_by", "")
     made = sample.environment().model_copy(update={"started": sample.STARTED + timedelta(days=day), **about})
     writer = RunWriter.create(results, made)
@@ -73,7 +73,7 @@ def test_less_than_half_of_before_is_no_verdict(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_verdict_is_not_compared_with(tmp_path: Path) -> None:
-    """Else the second run on a broken target would find nothing wrong."""
+    """Otherwise the second run on a broken target would find nothing wrong."""
     run(tmp_path, 1, FULL)
     for day in (2, 3):
         now = run(tmp_path, day, dict.fromkeys(FULL, "undrivable") | {"A": "pass"})
@@ -118,7 +118,7 @@ def test_what_others_left_beside_the_runs_is_passed_over(tmp_path: Path) -> None
 
 
 def known(results: Path, day: int, code: str, link: str = "https://example.org/1") -> Record:
-    """A run in which one case is known by that finding and entry."""
+    """A run in which one case is a known failure with that finding and entry."""
     entry = KnownFailure(reason="a reason", link=link, component="qemu-device")
     made = sample.environment().model_copy(update={"started": sample.STARTED + timedelta(days=day)})
     writer = RunWriter.create(results, made)

@@ -1,7 +1,7 @@
-"""A fleet: a killed worker's shard is begun again elsewhere, a cancelled one ends its guests, nothing is lost or twice.
+"""A fleet: a killed worker's shard starts again elsewhere, a cancelled one ends its guests, nothing is lost or doubled.
 
-A program of ours stands in the place of `assay9`: it says that it runs, waits until it may go on, and leaves the record
-of a shard that was made before.
+A program of the test stands in for `assay9`. It reports that it runs, waits until it may go on, and leaves a shard's
+record, which was made before.
 """
 
 from __future__ import annotations
@@ -56,24 +56,24 @@ mine.rename(place / "done" / mine.name)
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the program in the place of `assay9` says what it does; a file is named SHARD.WORKER."""
+    """The place where the program that stands in for `assay9` reports what it does; files are named SHARD.WORKER."""
 
     place: Path
 
     def program(self) -> list[str]:
-        """The program."""
+        """The command line of the program."""
         return [sys.executable, "-c", FAKE.format(place=str(self.place))]
 
     def shards(self, what: str) -> list[str]:
-        """The shards whose process runs, was ended, or is done."""
+        """The shards whose process is in that state: it runs, was ended, or is done."""
         return sorted(path.stem for path in (self.place / what).iterdir())
 
     def workers(self) -> list[int]:
-        """The workers whose shards run."""
+        """The workers that run shards."""
         return [int(path.suffix[1:]) for path in (self.place / "running").iterdir()]
 
     def go(self, names: Sequence[str] = ALL) -> None:
-        """Let these go on."""
+        """Let these shards go on."""
         for name in names:
             (self.place / "go" / name).touch()
 
@@ -185,7 +185,7 @@ def workers(fleet: Fleet) -> dict[str, Any]:
 
 @pytest.fixture
 def joined(fleet: Fleet) -> Iterator[Fleet]:
-    """The same cluster as a scheduler that others run, which a worker without the suite has joined."""
+    """The same cluster as a scheduler that others run; a worker without the suite has joined it."""
     address = fleet.client.scheduler.address
     words = [address, "--name", "bad", "--nthreads", "1", "--resources", "root=1", "--no-nanny", "--no-dashboard"]
     process = subprocess.Popen([sys.executable, "-c", WITHOUT_THE_SUITE, *words], stderr=subprocess.DEVNULL)

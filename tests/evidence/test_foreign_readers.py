@@ -1,4 +1,4 @@
-"""Formats read by programs of others that are too large to ship: the kernel's parser of KTAP, Allure's generator."""
+"""Formats read by other projects' programs, too large to ship: the kernel's KTAP parser, Allure's generator."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def record() -> Record:
 
 
 def test_the_kernels_own_parser_counts_ktap_as_the_record_does(record: Record, tmp_path: Path) -> None:
-    """`kunit.py parse` is of GPL 2: it is taken from Debian's kernel source, which soaks have in the cache, too."""
+    """`kunit.py parse` is under GPL 2: the test takes it from Debian's kernel source, cached for soaks too."""
     archive = archive_of("6.12", cache_dir() / "soak/kernel/sources", print)
     subprocess.run(["tar", "-xf", archive, "-C", tmp_path, "--wildcards", f"*/{KUNIT}/*.py"], check=True)
     (parser,) = tmp_path.glob(f"*/{KUNIT}")

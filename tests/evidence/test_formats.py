@@ -1,4 +1,4 @@
-"""Each format beside what its readers demand: not by the code that writes it."""
+"""Each format is checked against what its readers demand, not with the code that writes it."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_junit_names_a_case_alike_whether_or_not_other_mounts_ran(record: Record
 
 
 def ktap(lines: Iterator[str], indent: str = "") -> tuple[int, list[tuple[bool, int, str, str]]]:
-    """A reader of KTAP by Documentation/dev-tools/ktap.rst: the plan, and (ok, number, name, directive) of results.
+    """Read KTAP as Documentation/dev-tools/ktap.rst says: the plan, and (ok, number, name, directive) of each result.
 
-    Subtests are read by the same rules; a test of them is ok only when all of its own are, as that text demands.
+    Subtests are read by the same rules; a test with subtests is ok only if all of them are, as that text demands.
     """
     version, plan = next(lines), -1
     assert version == f"{indent}KTAP version 1"

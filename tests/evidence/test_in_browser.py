@@ -1,4 +1,4 @@
-"""The page as a reader has it, in Chromium: filters, an open case, dark, on a phone, on paper."""
+"""The page as a reader sees it in Chromium: filters, an open case, dark mode, on a phone, on paper."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_reader_filters_and_opens_a_failing_case(page: Page, address: str, tmp
     page.of("document.getElementById('reset').click()")
     assert page.of(SHOWN) == CASES
     one = failing()
-    page.open(f"{address}#{one.id}")  # the id alone, as a ticket has it
+    page.open(f"{address}#{one.id}")  # the id alone, as in a ticket
     assert page.of(
         "new Promise((done) => setInterval(() => document.querySelector('.case[open] .calls') && done(1), 20))"
     )
@@ -107,7 +107,7 @@ def test_a_dark_page_has_light_letters(page: Page, address: str) -> None:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A page as of a whole run of QEMU: 84 families, 46 entries of known failures of a case each, twenty times."""
+    """A page like that of a whole QEMU run: 84 families, 46 known failures of one case each, all twenty times."""
     made = sample.record(1500)
     results = []
     for number, result in enumerate(made.results):
@@ -143,7 +143,7 @@ def test_it_prints_on_ten_sheets(page: Page, large: str) -> None:
 
 
 def test_no_column_is_cut_on_paper(page: Page, large: str) -> None:
-    """A4 less its margins is 703 pixels wide."""
+    """A4 without its margins is 703 pixels wide."""
     page.size(703, 1000)
     page.call("Emulation.setEmulatedMedia", media="print")
     page.open(large)

@@ -1,4 +1,4 @@
-"""Each format takes a time that grows with the number of cases: counted in calls of functions, not in seconds.
+"""The time for each format grows with the number of cases: counted in function calls, not in seconds.
 
 20,000 cases: benchmarks/report_formats.py.
 """
@@ -16,7 +16,7 @@ from tests.evidence import sample
 
 
 def cost(kind: str, cases: int, path: Path) -> int:
-    """The calls that writing a format of so many cases makes."""
+    """The number of function calls for writing a format with that many cases."""
     record = sample.record(cases, 2)
     write = writer_of(REPORTS[kind][1])
     seen: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What makes a record fit to be shown: its manifest, its signature, its schema, and what is taken out."""
+"""What makes a record fit for publication: its manifest, its signature, its schema, and what is removed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def flip(run_dir: Path) -> None:
-    """A failure made a pass by hand, with counts that fit."""
+    """Change a failure to a pass by hand."""
     path = run_dir / "record.json"
     path.write_text(path.read_text().replace('"verdict":"fail"', '"verdict":"pass"', 1))
 
@@ -160,7 +160,7 @@ def test_nothing_private_is_left_in_what_is_published(tmp_path: Path, monkeypatc
 
 
 def test_nothing_private_of_the_machine_that_made_the_record_is_left(tmp_path: Path) -> None:
-    """A record of a CI's machine is published from an engineer's: neither its directories nor its user are here."""
+    """A record made on a CI machine is published from an engineer's, which has neither its directories nor its user."""
     record = load_run(sample.write(tmp_path, 5))
     at = 'File "/srv/ci/build7/src/conformance/run/verdict.py", line 3'
     export = "-fsdev local,path=/srv/ci/out/20261130T040833Z-qemu/server-x/export /srv/ci/out/more ci-bot:x"
@@ -212,7 +212,7 @@ def test_the_command_writes_record_and_reports_and_no_logs(run: Path, tmp_path: 
 
 
 def test_a_quotation_does_not_reach_from_one_text_into_the_next(tmp_path: Path) -> None:
-    """Of a whole run on QEMU nothing could be published: what was left of its record was no JSON."""
+    """Nothing of a whole run on QEMU could be published: after redaction its record was not JSON any more."""
     record = load_run(sample.write(tmp_path / "results", 3))
     first, second, third = record.results
     results = [

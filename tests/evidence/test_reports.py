@@ -1,4 +1,4 @@
-"""Reports of a made-up run: what reads them elsewhere must be able to."""
+"""Reports of a made-up run: their readers elsewhere must be able to read them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_format_counts_alike(run: Path) -> None:
 
 
 class _Page(HTMLParser):
-    """What a page fetches from elsewhere, and the text of its first heading."""
+    """Collects what a page fetches from elsewhere, and the text of its first heading."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ def test_killed_run_is_reported_as_far_as_it_came(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_loses_one_line_and_damages_none(tmp_path: Path) -> None:
-    """The disk takes half a line: it was kept as if it were whole, and the next one began behind it."""
+    """The disk takes half a line. That half was kept as if it were whole, and the next line began right after it."""
     writer = RunWriter.create(tmp_path, sample.environment())
     first, second, third = sample.results(3)
     writer.append(first)
@@ -216,7 +216,7 @@ def test_command_names_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_record_of_the_first_schema_version_is_read_and_counted_as_ever(run: Path, tmp_path: Path) -> None:
-    """It has no selection, and its counts took a difference that may be for a failure."""
+    """Such a record has no selection, and its counts took an allowed difference for a failure."""
     record = json.loads((run / "record.json").read_text())
     record["schema_version"] = record["environment"]["schema_version"] = 1
     for name in ("selected", "interrupted_by", "earlier"):

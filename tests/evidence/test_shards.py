@@ -1,4 +1,4 @@
-"""Shards: all together are the run, no case is in two; what does not fit is refused in one line."""
+"""Shards: together they are the run, no case is in two of them; what does not fit is refused in one line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_what_is_no_part_is_refused(text: str) -> None:
 
 
 def shard(name: str, *names: str, **more: Any) -> Record:
-    """A shard with these cases."""
+    """Make a shard with these cases."""
     made = run()
     scope = Scope(layers=["vfs"], shard=name, plan=more.pop("plan", ""))
     environment = made.environment.model_copy(update={"scope": scope, **more})

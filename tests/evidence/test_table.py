@@ -1,4 +1,4 @@
-"""The compatibility page: implementations beside each other, and whose fault a failure is."""
+"""The compatibility page: implementations side by side, and whose fault each failure is."""
 
 from __future__ import annotations
 

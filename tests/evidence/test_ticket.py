@@ -1,4 +1,4 @@
-"""rti.txt: what an approver reads. At most 120 lines of 78 ASCII columns, whatever the record holds."""
+"""rti.txt, the text for an approver: at most 120 lines of 78 ASCII columns, whatever the record holds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def many_failures() -> Record:
 
 
 def many_entries() -> Record:
-    """Eighty entries of profiles, each met once, of three owners."""
+    """Eighty profile entries of three owners, each met once."""
     made = sample.record(80)
     results = []
     for number, r in enumerate(made.results):
@@ -227,7 +227,7 @@ def test_ids_are_listed_with_their_beginning_once() -> None:
 
 
 def one_report(entries: int) -> Record:
-    """Entries that are one report, with a case each, and one entry of a source file that is none."""
+    """Entries that link to one bug report, with a case each, and one entry that links to a source file instead."""
     made = sample.record(entries + 1)
     results = []
     for number, r in enumerate(made.results):
@@ -247,7 +247,7 @@ def test_the_entries_of_one_report_are_one_defect_the_gravest_reason_first() -> 
 
 
 def test_every_defect_has_its_reason_in_a_line_though_a_soak_takes_room(tmp_path: Path) -> None:
-    """Where not all have two lines: 14 of one report, and 40 reports."""
+    """There is no room for two lines each: 14 entries of one report, and 40 reports."""
     made = one_report(14)
     more = []
     for n in range(40):
@@ -319,9 +319,9 @@ QUESTIONS = {
 
 @pytest.fixture(scope="module")
 def ticket(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The text of a run with a soak, beside a baseline in which one of its failures passed.
+    """The text of a run with a soak, compared with a baseline in which one of its failures passed.
 
-    That one is worse, and so is the one that passes though it is declared to fail.
+    That case is worse, and so is the case that passes although it is declared to fail.
     """
     place = tmp_path_factory.mktemp("ticket")
     run_dir = sample.write(place, 300)

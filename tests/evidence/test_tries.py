@@ -1,4 +1,4 @@
-"""Several tries of a case: none is forgotten, and a fail never becomes a pass. What chooses and orders cases."""
+"""Several tries of a case: none is forgotten, and a fail never becomes a pass. Also: the choice and order of cases."""
 
 from __future__ import annotations
 

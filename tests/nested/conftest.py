@@ -1,4 +1,4 @@
-"""The outer guest, booted once for all of these tests, and what a user says of QEMU with KVM in it."""
+"""The outer guest, booted once for all of these tests, and a user's options for QEMU with KVM in it."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ QEMU_WORDS = (
 
 @dataclass
 class Remote:
-    """The outer guest as a user's host, and commands of the suite that reach it by SSH."""
+    """The outer guest as a user's host, and the suite's commands that reach it by SSH."""
 
     outer: OuterHost
     results: Path
     words: list[str] = field(default_factory=list)
 
     def run(self, text: str) -> str:
-        """A command of the shell there."""
+        """Run a shell command there."""
         done = self.outer.machine.shell().run(["sh", "-c", text], 600.0)
         assert done.ok, done.stderr
         return done.stdout
 
     def assay9(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """The suite's command with the SSH configuration; its results are below `results`."""
+        """Run the suite's command with the SSH configuration; its results are below `results`."""
         assert not any(os.path.exists(path) for path in (SHARE, FILES, DISK)), "these are paths of the outer guest"
         argv = [sys.executable, "-m", "assay9", *words, f"--ssh-config={self.outer.config}"]
         argv += ["--control-dir=/control", f"--outside={self.outer.host}:{SHARE}", f"--results={self.results}"]
@@ -54,13 +54,13 @@ class Remote:
 
     @property
     def qemu(self) -> list[str]:
-        """What `qemu-remote` is given."""
+        """The options for `qemu-remote`."""
         values = (f"disk={FILES}/root.squashfs", f"more={QEMU_WORDS}")
         return [f"--guest={self.outer.guest}:{{port}}", *(f"--value={value}" for value in values)]
 
     @contextmanager
     def by_hand(self) -> Iterator[str]:
-        """A guest that is started there without the suite; its name and port for SSH."""
+        """Start a guest there without the suite; yields its name and port for SSH."""
         port = 2222
         self.run(
             f"echo {shlex.quote(QEMU_WORDS)} | xargs qemu-system-x86_64 -name hand -daemonize -pidfile /control/pid "
@@ -83,7 +83,7 @@ class Remote:
         return False
 
     def look(self, guest: str) -> str:
-        """What that guest has of mounts and files that a run could have left."""
+        """That guest's mounts and the files that a run could have left in it."""
         host = reach(parse(guest, "guest"), self.outer.config)
         try:
             return host.run("mount -t 9p; ls -a /mnt /var/tmp /control; cat /proc/sys/vm/nr_hugepages").stdout

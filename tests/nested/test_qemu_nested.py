@@ -1,4 +1,4 @@
-"""Target `qemu-nested`, whole: the suite boots the outer guest, starts QEMU under KVM in it, and judges its device."""
+"""Target `qemu-nested` as a whole: the suite boots the outer guest, starts QEMU with KVM there, judges its device."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def test_cases_are_judged_under_kvm(tmp_path: Path) -> None:
 
 
 def test_the_probe_takes_a_slow_kvm_that_works(outer: OuterHost, tmp_path: Path) -> None:
-    """The probe's own boots, in the outer guest: KVM there is many times slower than on a machine, and works."""
+    """The probe's own boots, in the outer guest: KVM there works, but is many times slower than on a real machine."""
 
     class There(accelerator.Boot):
-        """A boot of the probe in the outer guest."""
+        """A boot by the probe in the outer guest."""
 
         def command(self, argv: list[str]) -> list[str]:
             there = {str(outer.image.vmlinux): f"{FILES}/vmlinux", str(outer.image.initramfs): f"{FILES}/initramfs"}

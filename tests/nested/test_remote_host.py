@@ -1,4 +1,4 @@
-"""A host that is another machine, with a working KVM, reached by SSH alone; its guest is reached through it.
+"""The host is another machine with a working KVM, reached by SSH alone; its guest is reached through it.
 
 Nothing goes through this machine's file system: the paths exist on the outer guest and nowhere else.
 """
@@ -23,7 +23,7 @@ SAMPLE = "OPEN-001 or STAT-001 or RENAME-001 or ROMOUNT-002 or NODEV-001 or NEST
 
 
 def judged(remote: Remote, *words: str) -> Counter[str]:
-    """Run cases on a machine that `qemu-remote` starts there, and see that they are as expected; standing -> cases."""
+    """Run cases on a machine that `qemu-remote` starts there, check the record; returns standing -> number of cases."""
     done = remote.assay9("run", "qemu-remote", *remote.qemu, *words)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     record = load_run(remote.newest())
@@ -45,7 +45,7 @@ def test_the_whole_layer_vfs_on_another_host(remote: Remote) -> None:
 
 
 def test_raw_messages_reach_the_device_through_its_guest(remote: Remote) -> None:
-    """But those with thousands of messages, each of which is an answer over two connections of SSH."""
+    """Cases with thousands of messages are left out: each answer crosses two SSH connections."""
     counts = judged(remote, "--layer=wire", "--family=walk", "-k", "not (WIRE-WALK-027 or WIRE-WALK-044)")
     assert counts["pass"] > 30 and not set(counts) & {"fail", "error"}, counts
 

@@ -1,4 +1,4 @@
-"""The flow, with the tiniest sizes: how long anything takes decides nothing here."""
+"""The flow of a measurement, with the smallest sizes: no verdict here depends on a duration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The intervals against published tables, and against what they promise."""
+"""The intervals, compared with published tables and with the coverage that they promise."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_default_rounds_are_enough_for_a_gate_over_fifty_measures() -> None:
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
 def test_the_interval_covers_the_truth_as_often_as_it_promises(confidence: float) -> None:
-    """A seed, so no luck: noise with tails, the truth is 1.5."""
+    """The seed is fixed, so chance plays no part. The noise has tails, and the true value is 1.5."""
     noise, tries = random.Random(1), 400
     held = 0
     for _ in range(tries):

@@ -1,6 +1,6 @@
 """A model driver for the device's queues, without a transport: guest memory in a memfd, rings written by hand.
 
-The rule of this module: it shares the layouts of ``protocol.virtqueue`` with the device and no other code of it.
+The rule of this module: it shares only the layouts of ``protocol.virtqueue`` with the device, and no other code.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Piece = tuple[int, int, bool]
 
 
 class Driver:
-    """Drives queue 0 of a device of its own."""
+    """Drives queue 0 of its own device."""
 
     def __init__(self, features: int = 0, size: int = 16, store: Store | None = None, busy_poll: float = 0.0) -> None:
         self.health = Health()
@@ -100,18 +100,18 @@ class Driver:
         self.signals += 1
 
     def descriptor(self, index: int, at: int, length: int, flags: int, last: int) -> None:
-        """Write one entry of the table; ``at`` as the guest knows it."""
+        """Write one entry of the descriptor table; ``at`` is the address as the guest knows it."""
         DESCRIPTOR.pack_into(self.memory, DESC_SIZE * index, at, length, flags, last)
 
     def publish(self, head: int) -> None:
-        """Make a head of the split queue available."""
+        """Put a head into the avail ring of the split queue."""
         at = self.layout.available
         struct.pack_into("<H", self.memory, at + AVAIL_RING + 2 * (self.published % self.size), head)
         self.published = (self.published + 1) & 0xFFFF
         struct.pack_into("<H", self.memory, at + 2, self.published)
 
     def offer(self, pieces: Sequence[Piece], table: int | None = None) -> int:
-        """Make a chain available; returns its id.  ``table``: an offset for an indirect one."""
+        """Make a chain available; returns its id.  ``table``: the offset of the table for an indirect one."""
         entries = [(BASE + at, length, DESC_WRITE if write else 0) for at, length, write in pieces]
         if table is not None:
             for index, (at, length, flags) in enumerate(entries):
@@ -156,12 +156,12 @@ class Driver:
         return number
 
     def run(self) -> None:
-        """Kick, and let the device serve all there is."""
+        """Kick the device, and let it serve every available chain."""
         while self.device.run(self.queue):
             pass
 
     def used(self) -> list[tuple[int, int, list[Piece]]]:
-        """What was given back since this was asked last: id, bytes written, the chain's pieces."""
+        """The buffers used since the last call: id, bytes written, the chain's pieces."""
         found = []
         if self.packed:
             while self.chains:
@@ -188,7 +188,7 @@ class Driver:
         return found
 
     def wait_used(self, count: int = 1, seconds: float = PATIENT) -> list[tuple[int, int, list[Piece]]]:
-        """As ``used``, once ``count`` have come."""
+        """As ``used``, but wait for ``count`` buffers."""
         found = self.used()
         end = time.monotonic() + seconds
         while len(found) < count and time.monotonic() < end:
@@ -209,14 +209,14 @@ class Driver:
         return joined[:length]
 
     def ask(self, request: Message, room: int = 8192) -> None:
-        """Make one request available in two descriptors."""
+        """Make one request available, in two descriptors."""
         frame = codec.frame(request)
         pieces = [(_DATA, len(frame), False), (_DATA * 2, room, True)]
         self.put(pieces, frame)
         self.offer(pieces)
 
     def rpc(self, request: Message, room: int = 8192) -> Message:
-        """One request, and its reply."""
+        """Send one request; returns its reply."""
         self.ask(request, room)
         self.run()
         found = self.wait_used()
@@ -224,6 +224,6 @@ class Driver:
         return codec.decode(self.get(found[0][2], found[0][1]))
 
     def close(self) -> None:
-        """End the device; a fault of its own is a fault of the test's."""
+        """End the device; the test fails if the device had an error of its own."""
         self.device.close()
         assert not self.health.unexpected, self.health.unexpected

@@ -1,4 +1,4 @@
-"""The device against a model driver: legal chains of any shape are answered, all others end in NEEDS_RESET."""
+"""The device against a model driver: legal chains of any shape are answered, all others set NEEDS_RESET."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_any_shape_of_chain(features: int, rounds: list[list[tuple[list[Piece], 
         driver.close()
 
 
-# --- chains that no driver may make ----------------------------------------------------------------
+# --- chains that no driver may build ---------------------------------------------------------------
 
 REQUEST = codec.frame(Tgetattr(5, 1, GETATTR_BASIC))
 IN, OUT = BASE + _DATA, BASE + 2 * _DATA
@@ -235,8 +235,10 @@ def test_an_index_that_jumps_breaks_the_device(make: Callable[..., Driver]) -> N
 @pytest.mark.parametrize("ahead", [17, 40, 0x8000, 0xFFFF])
 @pytest.mark.parametrize("looks", [0, 1, 3])
 def test_a_jump_is_refused_whoever_sees_it_first(make: Callable[..., Driver], ahead: int, looks: int) -> None:
-    """The device looks for more after every request, before it sleeps and while it polls: such a look took the
-    jumped index over, and more buffers were then served than the queue has."""
+    """The device looks for more after every request, before it sleeps and while it polls.
+
+    Such a look accepted the index that had jumped, and the device then served more buffers than the queue has.
+    """
     driver = make()
     ring = driver.queue.ring
     assert isinstance(ring, SplitRing)
@@ -251,7 +253,7 @@ def test_a_jump_is_refused_whoever_sees_it_first(make: Callable[..., Driver], ah
 
 
 def test_a_jump_during_a_request_is_refused_after_it(make: Callable[..., Driver]) -> None:
-    """What was asked properly is answered; whether the device looks for more while it serves decides nothing."""
+    """A proper request is answered; it makes no difference whether the device looks for more while it serves."""
     driver = make()
     ring = driver.queue.ring
     assert isinstance(ring, SplitRing)
@@ -268,7 +270,7 @@ def test_a_jump_during_a_request_is_refused_after_it(make: Callable[..., Driver]
 
 
 def test_a_packed_descriptor_is_used_as_it_was_checked(make: Callable[..., Driver]) -> None:
-    """A driver that writes other flags between the check and the use gets what it offered."""
+    """If a driver writes other flags between the check and the use, the device uses what was offered first."""
     driver = make(PACKED)
     ring = driver.queue.ring
     assert isinstance(ring, PackedRing)
@@ -388,7 +390,7 @@ def test_no_signal_where_none_is_wanted(make: Callable[..., Driver]) -> None:
 
 
 def _lock(driver: Driver) -> list[Piece]:
-    """A Tlock that has to wait for another, offered; its pieces."""
+    """Offer a Tlock that has to wait for another lock; returns its pieces."""
     _attach(driver)
     for fid in (2, 3):
         assert isinstance(driver.rpc(Twalk(1, 1, fid, ())), Rwalk)

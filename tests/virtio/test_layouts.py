@@ -1,4 +1,4 @@
-"""Ring and vhost-user layouts against bytes and offsets that they had no part in."""
+"""Ring and vhost-user layouts, compared with bytes and offsets from independent sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Busy polling: who was woken soon after falling asleep looks for the next request, who was not sleeps at once."""
+"""Busy polling: a device that was woken soon after it slept polls for the next request; any other sleeps at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST = 0.1
 
 
 class Clock:
-    """Time that passes when somebody yields, in the place of the modules time and os."""
+    """Time passes only at a yield; it stands in for the modules time and os."""
 
     def __init__(self) -> None:
         self.now, self.yields = 1000.0, 0
@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def never() -> bool:
-    """Nothing is there."""
+    """Find nothing."""
     return False
 
 
@@ -107,7 +107,7 @@ def test_never_with_none_or_on_one_processor(clock: Clock, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("features", [0, Feature.RING_PACKED.mask])
 def test_a_driver_is_notified_before_the_device_looks(monkeypatch: pytest.MonkeyPatch, features: int) -> None:
-    """And what it asks meanwhile is answered without a kick."""
+    """A request that the driver makes meanwhile is answered without a kick."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
     driver = Driver(features, busy_poll=5.0)
     try:
@@ -119,9 +119,9 @@ def test_a_driver_is_notified_before_the_device_looks(monkeypatch: pytest.Monkey
             done = driver.used()
             assert isinstance(codec.decode(driver.get(done[0][2], done[0][1])), Rversion)
             driver.ask(attach)
-            driver.device._patience._hopes = False  # to sleep after this one
+            driver.device._patience._hopes = False  # so that it sleeps after this request
 
-        driver.rpc(version)  # falls asleep after it
+        driver.rpc(version)  # the device falls asleep after this
         reported = driver.signals
         monkeypatch.setattr(os, "sched_yield", asked_while_it_looks)
         driver.ask(version)

@@ -1,4 +1,4 @@
-"""The vhost-user socket: what a front end may do wrong, and that the next one is served all the same."""
+"""The vhost-user socket: a front end may do anything wrong, and the next one is still served."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.waiting import PATIENT, eventually
 
 
 class FrontEnd:
-    """Messages, one at a time."""
+    """A front end that sends its messages one at a time."""
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -76,7 +76,7 @@ def path(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Path]:
     listener.start()
     before = held()
     yield where
-    last = FrontEnd(where)  # whatever came before, the next front end is served
+    last = FrontEnd(where)  # the next front end is served, whatever came before
     last.agree()
     assert last.ask(vu.Request.GET_STATUS) == 0
     last.socket.close()
