@@ -1,12 +1,12 @@
-"""What SSH costs a run, and how often a case waits for the guest: the same cases over both, alternately.
+"""The cost of SSH to a run, and the round trips of a case: the same cases over SSH and over the launcher, alternately.
 
     .venv/bin/python benchmarks/access.py [--rounds N] [--shard I/N] [--latency SECONDS]
 
-Each run is of target `qemu`, all layers, with verdicts of the control file system from an earlier run: over SSH and by
-the launcher, or with `--latency` over SSH as it is and with that delay there and back (a proxy in the run's processes).
-Printed are the seconds of the whole run, the processor seconds that it and its guests took, which depend less on what
-else the machine does, and the round trips of a case in a guest. Wanted: 1.15 times the launcher's time; 3 times with
-20 ms of latency; 10 round trips.
+Each run is of target `qemu`, all layers, with the control verdicts of an earlier run. It goes over SSH and over the
+launcher. With `--latency`, it goes over SSH with and without that round-trip delay (a proxy in the run's processes).
+The output is the wall time of the run, its processor time with that of its guests, and the round trips of a case in a
+guest. Processor time depends less on other load. Goals: at most 1.15 times the launcher's time, at most 3 times with
+20 ms of latency, and at most 10 round trips.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from conformance.evidence.record import load_run
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds of a run, of the processor, and round trips of a case."""
+    """Wall time of a run in seconds, its processor time, and the round trips of a case."""
 
     seconds: float
     processor: float
@@ -36,7 +36,7 @@ class Took:
 
 
 def run(words: list[str], results: Path, latency: float = 0.0) -> Took:
-    """One run with those words."""
+    """One run with those arguments."""
     argv = [sys.executable, "-m", "assay9", "run", "qemu", f"--results={results}", *words]
     environment = dict(os.environ)
     if latency:
@@ -64,7 +64,7 @@ def main() -> None:
     ways = {dear: [*words, "--access=ssh"], cheap: [*words, f"--access={cheap}"]}
     ratios: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as directory:
-        run(ways[cheap], Path(directory))  # what holds on the control file system is known afterwards
+        run(ways[cheap], Path(directory))  # the results of the control runs are cached afterwards
         for number in range(given.rounds):
             order = (dear, cheap) if number % 2 else (cheap, dear)
             seen = {way: run(ways[way], Path(directory), given.latency if way == dear else 0.0) for way in order}

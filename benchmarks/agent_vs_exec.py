@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/agent_vs_exec.py [--rounds N]
 
-Both make the same lstat in the same restored guest, alternately in one run; printed are the medians and the ratio
-of each round. The goal is a ratio of at least 30. Before it, how long three guests took from the start of the
-hypervisor, restored from the snapshot, to the agent's first answer: at most 3 s are wanted without KVM.
+Both make the same lstat in the same restored guest, alternately in one run. The output is the medians and the ratio
+of each round. The goal is a ratio of at least 30. Before that, the benchmark times three guests restored from the
+snapshot, from the start of the hypervisor to the agent's first answer. The goal is at most 3 s without KVM.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CALLS_PER_ROUND = 20
 
 
 def ready() -> float:
-    """Seconds from nothing to the first answer of a guest; the first guest of all makes the snapshot."""
+    """Seconds from the start of a guest to its first answer; the very first guest makes the snapshot."""
     with tempfile.TemporaryDirectory() as directory:
         begun = time.perf_counter()
         machine = QemuMachine(MachineSpec(image="debian12", run_dir=Path(directory)), progress=print)

@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/default_run.py [--jobs N] [-- further arguments of assay9 run]
 
 Runs `assay9 run qemu` once on a warm cache and reads its record: wall time, time of the cases, and the
-time the agents inside the guests spent on calls (reading the request, the system call, writing the reply; the
-control file system's and the comparisons' calls included). Goals: at most 5 minutes on 2 cores without KVM, and
-at most 1.5 times the guests' own time.
+time that the agents inside the guests spent on calls. A call is reading the request, the system call and writing the
+reply; calls on the control file system and for comparisons count. Goals: at most 5 minutes on 2 cores without KVM,
+and at most 1.5 times the guests' own time.
 """
 
 from __future__ import annotations

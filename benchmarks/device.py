@@ -1,6 +1,6 @@
-"""What one Tgetattr costs the virtio device, from the ring to the used ring, in processor time of its thread.
+"""The cost of one Tgetattr to the virtio device, from avail ring to used ring, in processor time of its thread.
 
-Processor time, because the machine is shared; nothing of a front end or a driver is in it.
+It is processor time because the machine is shared. No front end and no driver is included.
 Run: .venv/bin/python benchmarks/device.py
 """
 

@@ -1,10 +1,10 @@
-"""The reference device against QEMU's own virtio-9p: one guest of QEMU 11.1 has both, and they are asked in turn.
+"""The reference device against QEMU's own virtio-9p: one guest of QEMU 11.1 has both and uses them alternately.
 
     python -m benchmarks.device_in_guest [--rounds 3] [--only stat] [--count 300] [--mebibytes 192]
 
-As root: servers under test are contained. Shown are the medians of the rounds and ours / QEMU's, above 1 where ours is
-faster. Each pair of rounds begins with the other device. The untar's archive is a directory of the host (--tree;
-default: this Python's standard library, 8 MiB of it).
+It needs root, because servers under test are contained. The output is the medians of the rounds and the ratio ours /
+QEMU's, above 1 where ours is faster. Pairs of rounds alternate in which device comes first. The archive to unpack is
+made of a directory of the host (--tree; default: 8 MiB of this Python's standard library).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Pair(VhostQemuDeployment):
         return replace(super()._machine_spec(), shares=(Share(QEMUS, self.exports[3]),))
 
     def rate(self, tag: str, what: str, options: MountOptions, count: int, mebibytes: int) -> float:
-        """How much of it a second on that share. Raises InfrastructureError when it cannot be mounted."""
+        """Rate per second of the workload on that share. Raises InfrastructureError when it cannot be mounted."""
         mount_9p(self.inside, WHERE, options, tag, "trans=virtio")
         try:
             argv = ["python3", "-c", _INSIDE, what, str(count), str(mebibytes), WHERE]
@@ -104,7 +104,7 @@ class Pair(VhostQemuDeployment):
 
 
 def pack(tree: Path, to: Path) -> int:
-    """Files of a directory as an archive of at most some megabytes; how many."""
+    """Write files of a directory to an archive of limited size. Returns the number of files."""
     files, left = 0, _TAR_BYTES
     with tarfile.open(to, "w") as archive:
         for path in sorted(tree.rglob("*")):

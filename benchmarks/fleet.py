@@ -1,16 +1,16 @@
-"""What dask.distributed costs a fleet: the engine beside the shards themselves, and the scheduler at 100,000 shards.
+"""The cost of dask.distributed to a fleet: the engine compared with the shards, and the scheduler at 100,000 shards.
 
     python -m benchmarks.fleet matrix [--minutes 10] [--shards 40]
     python -m benchmarks.fleet scheduler [--workers 200] [--shards 100000]
 
-`matrix`: shards on two workers, each of which only waits and leaves a megabyte, together for so many minutes. What the
-whole takes longer than the shards of the busier worker is the engine's: the cluster's start and end, handing shards
-out, and bringing back what they left.
+`matrix`: two workers run shards for the given minutes in total. A shard only waits and writes a megabyte. The engine's
+cost is the wall time beyond the shards of the busier worker: the start and end of the cluster, handing out shards, and
+fetching their results.
 
-`scheduler`: one scheduler, simulated workers, shards of no work, in one run of the fleet. The processor time of a
-shard, by tenths of the run, must not grow. It is that of scheduler, client and simulated workers together. A simulated
-worker speaks dask's protocol and has no thread, monitor, profiler or heartbeat: 200 real ones take more than the
-scheduler.
+`scheduler`: one scheduler, simulated workers and empty shards, in one run of the fleet. The processor time of a
+shard, by tenths of the run, must not grow. It is the sum for scheduler, client and simulated workers. A simulated
+worker speaks dask's protocol and has no thread, monitor, profiler or heartbeat. 200 real workers would take more time
+than the scheduler.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ METRICS = {
 
 
 def wait(seconds: float, _key: str, name: str) -> Outcome:
-    """A shard that waits, and leaves a megabyte that cannot be compressed."""
+    """A shard that waits and writes a megabyte that cannot be compressed."""
     begun = time.monotonic()
     time.sleep(seconds)
     return Outcome(name, 0, worker=str(os.getpid()), seconds=time.monotonic() - begun, packed=os.urandom(1 << 20))
 
 
 def nothing(_key: str, name: str) -> str:
-    """A shard of no work."""
+    """An empty shard."""
     return name
 
 
 def lost(name: str, error: BaseException) -> NoReturn:
-    """No shard may be lost here."""
+    """Fail: no shard may be lost here."""
     raise AssertionError(f"{name} was lost") from error
 
 
 def matrix(minutes: float, shards: int) -> None:
-    """Print the engine's part of a matrix."""
+    """Print the engine's share of the time of a matrix."""
     begun = time.monotonic()
     with Fleet(None, 2, []) as fleet:
         started = time.monotonic()
@@ -89,14 +89,14 @@ def matrix(minutes: float, shards: int) -> None:
 
 
 class Simulated(Server):
-    """A worker that says of each task at once that it is done; its result is the task's key."""
+    """A worker that reports each task as done at once; its result is the task's key."""
 
     def __init__(self, number: int) -> None:
         super().__init__(handlers={"get_data": self.give})  # type: ignore[no-untyped-call]
         self._number = number
 
     async def begin(self, scheduler: str) -> None:
-        """Listen, and register."""
+        """Listen and register."""
         await self.listen("inproc://")  # type: ignore[no-untyped-call]
         comm = await connect(scheduler)
         await comm.write(
@@ -146,14 +146,14 @@ class Simulated(Server):
                 await comm.write(said)
 
     async def give(self, comm: Any, keys: Sequence[str], **_: Any) -> Any:
-        """Results for who asks, in the two steps of Worker.get_data."""
+        """Send results to a client in the two steps of Worker.get_data."""
         await comm.write({"status": "OK", "data": {key: to_serialize(key) for key in keys}})
         await comm.read()
         return Status.dont_reply
 
 
 def scheduler(workers: int, shards: int) -> None:
-    """Print the cost of a shard of no work, by tenths of the run."""
+    """Print the cost of an empty shard, by tenths of the run."""
     dask.config.set({"distributed.scheduler.worker-ttl": None})
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=None, silence_logs=logging.CRITICAL) as cluster,

@@ -2,17 +2,17 @@
 
     python -m benchmarks.links [--rounds 5] [--link qtest --link vhost-user --link socket]
 
-Each round asks every link in turn for the same number of Tgetattr; shown are the medians.
+Each round sends the same number of Tgetattr over every link in turn. The output is the medians.
 
-- `one at a time`: each is sent when this process has the reply to the one before.
-- `in turn`: one is in flight at the device here, too, but this process waits for the last of 64 only. Where the
-transport crosses into a guest, the program inside sends each when it has seen the reply to the one before
-  (`RingLink.send_in_turn`): the device is measured, and not the transport to it. It does not look into the replies;
-  this process does, afterwards. On the other transports it is `one at a time` but for the reading.
-- `in flight`: 64 at the device.
+- `one at a time`: this process sends each request when it has the reply to the previous one.
+- `in turn`: one request is in flight at the device here, too, but this process waits only for the last of 64. Where
+  the transport crosses into a guest, the program inside sends each request when it has seen the previous reply
+  (`RingLink.send_in_turn`). This measures the device without the transport to it. This process checks the replies
+  afterwards. On the other transports it equals `one at a time` except for the reading.
+- `in flight`: 64 requests are in flight at the device.
 
-Beside the rates stands what one request in flight costs in processor time, here and in the server's process: on two
-idle cores the more expensive side bounds the rate, and unlike the rate this does not depend on other load.
+Beside the rates is the processor time of one request, here and in the server's process. On two idle cores the more
+expensive side bounds the rate. Unlike the rate, it does not depend on other load.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _SHOWN = ("single", "many", "ours", "theirs")
 
 
 class Seen(NamedTuple):
-    """What one link did in one round."""
+    """The measurements of one link in one round."""
 
     single: float
     """Requests a second, one at a time."""
@@ -72,7 +72,7 @@ class Seen(NamedTuple):
 
 
 def rates(server: Server, count: int) -> Seen:
-    """Raw frames, encoded beforehand; replies are only looked at for being Rgetattr."""
+    """Send raw frames that were encoded beforehand; check only that replies are Rgetattr."""
     client = Client(server.connect(), timeout=60.0)
     client.version(8192)
     client.attach(1, server.aname, b"root")
@@ -103,7 +103,7 @@ def rates(server: Server, count: int) -> Seen:
 
 
 def in_turn(link: RingLink, frames: list[list[bytes]], count: int) -> float:
-    """Requests a second."""
+    """Requests per second."""
     batches = max(1, count // len(frames))
     begun = time.perf_counter()
     for _ in range(batches):

@@ -4,16 +4,16 @@
     .venv/bin/python benchmarks/reference_server.py --against CHECKOUT    the server as it is in another checkout
 
 Needs root (both servers are contained) and the package diod.  Each workload runs for S seconds on one server, then on
-the other, N times in turn with the order changing.  Printed are the median rates; the median, least and greatest of the
-rounds' ratios; and the ratio of the processor time that the servers took for the same work (diod's by the reference
-server's, so that more is better here as well), which other load on the machine disturbs less.
+the other, N times with alternating order.  The output is the median rates; the median, minimum and maximum of the
+rounds' ratios; and the ratio of the servers' processor time for the same work.  That ratio is diod's time divided by
+the reference server's, so more is better here as well; other load on the machine affects it less.
 
-The client (`conformance.raw.client`, in Python) costs the same on both sides and so draws ratios of rates towards 1;
-"bare" workloads therefore send frames that were encoded beforehand and count replies without decoding them.  Goals,
-from the requirements: 0.7 of diod on small requests one at a time, a third with 32 in flight, 1.0 on bulk data in the
-largest messages of each (diod grants 64 KiB, the reference server 1 MiB).
+The client (`conformance.raw.client`, in Python) costs the same on both sides and so draws ratios of rates towards 1.
+"bare" workloads therefore send frames that were encoded beforehand and count replies without decoding them.  The
+requirements set the goals: 0.7 of diod on small requests one at a time, a third with 32 in flight, and 1.0 on bulk data
+in the largest messages of each (diod grants 64 KiB, the reference server 1 MiB).
 
-Then, of the reference server alone: the cost of a request with 10 fids against 100,000.
+The last part concerns the reference server alone: the cost of a request with 10 fids against 100,000.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Peer:
         self.fids = count(100)
 
     def processor_time(self) -> float:
-        """Seconds that the server has used."""
+        """Processor time that the server has used, in seconds."""
         return processor_time(self.server.pid() or 0)
 
 
@@ -90,7 +90,7 @@ def getattr_flight(peer: Peer) -> Iterator[int]:
 
 
 def _bare(peer: Peer, requests: list[Message], depth: int) -> int:
-    """Send what was encoded, ``depth`` at a time, and count the replies."""
+    """Send the encoded frames, ``depth`` at a time, and count the replies."""
     link = peer.client.link
     frames = [codec.encode(request) for request in requests]
     for _ in range(40):
@@ -114,7 +114,7 @@ def bare_flight(peer: Peer) -> Iterator[int]:
 
 
 def _spread(peer: Peer, number: int) -> int:
-    """An offset that keeps the request within the file."""
+    """Return an offset that keeps the request within the file."""
     return (number * peer.room) % (FILE_SIZE - peer.room)
 
 
@@ -208,7 +208,7 @@ GOALS: list[tuple[Workload, float]] = [
 
 
 class Rounds:
-    """What the rounds of one workload gave for one server."""
+    """The results of one server in the rounds of one workload."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -228,7 +228,7 @@ class Rounds:
 
 
 def compare(workload: Workload, goal: float, peers: list[Peer], rounds: int, seconds: float) -> str:
-    """Both servers in turn; a line of the table."""
+    """Measure both servers alternately; return a line of the table."""
     one, two = Rounds(), Rounds()
     for number in range(rounds):
         pairs = [(one, peers[0]), (two, peers[1])]
@@ -271,7 +271,7 @@ def start(stack: ExitStack, name: str, folder: Path, title: str = "", checkout: 
 
 
 def populate(export: Path) -> None:
-    """The files."""
+    """Make the files."""
     (export / "entries").mkdir(parents=True)
     (export / "file").write_bytes(os.urandom(FILE_SIZE))
     for number in range(ENTRIES):
@@ -289,7 +289,7 @@ def hold(peer: Peer, wanted: int) -> None:
 
 
 def fid_cost(stack: ExitStack, folder: Path, rounds: int, seconds: float) -> None:
-    """Many fids against few, each on a server of its own."""
+    """Compare many fids with few, each on a server of its own."""
     peers = []
     for wanted in FIDS:
         peer = start(stack, "reference", folder, f"{wanted} fids")

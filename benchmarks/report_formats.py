@@ -2,8 +2,8 @@
 
     python -m benchmarks.report_formats [--cases 20000] [--calls 2]
 
-A process for each format: it makes the record, then writes the format. Printed: the seconds of processor time that
-writing took, the peak of memory above what the record itself occupies, and the size of what was written.
+One process for each format makes the record, then writes the format. The output is the processor time of writing in
+seconds, the peak of memory above that of the record itself, and the size of the report.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/sequence_guidance.py [--seeds N]
 
-The sequences of the seeds 1 to N are drawn, not played: what they meet is a matter of the model alone, and the same on
-every machine. Printed are both numbers for each seed, alternately drawn, and the ratio of their sums.
+The sequences of the seeds 1 to N are generated, not executed: their coverage depends on the model alone and is the
+same on every machine. The output is both numbers for each seed, generated alternately, and the ratio of their sums.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CALLS, STEPS = 1000, 50
 
 
 def met(number: int, *, together: bool, guided: bool) -> int:
-    """Pairs that the sequences of a seed meet."""
+    """Pairs that the sequences of a seed cover."""
     found = Counter[Pair]()
 
     def attempt(steps: tuple[Step, ...]) -> bool:

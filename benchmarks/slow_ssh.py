@@ -1,4 +1,4 @@
-"""A plugin of pytest for `access.py`: SSH to a guest takes ASSAY9_BENCHMARK_LATENCY seconds more there and back."""
+"""A pytest plugin for `access.py`: SSH to a guest takes ASSAY9_BENCHMARK_LATENCY more seconds per round trip."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def _image_shell(port: int, key: Path, known_host: Path, limit: float = 30.0) ->
 
 
 def pytest_configure() -> None:
-    """Each connection to a guest of QEMU leads through a proxy."""
+    """Lead each connection to a QEMU guest through a proxy."""
     launch.image_shell = _image_shell  # type: ignore[assignment, attr-defined]
 
 
 def pytest_unconfigure() -> None:
-    """The proxies end."""
+    """End the proxies."""
     _open.close()

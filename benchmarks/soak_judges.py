@@ -1,10 +1,10 @@
-"""How often the judges of a soak are wrong, and what they can decide: synthetic records whose truth is known.
+"""How often the judges of a soak are wrong, and what they can decide, on synthetic records whose truth is known.
 
     python benchmarks/soak_judges.py [SEEDS]
 
-Of each kind of share on each kind of host so many records (300 without an argument) are judged. Printed as a table in
-Markdown: how many of 100 were failed, passed, and left open (`unknown`). A sound share that is failed is a false
-alarm, a faulty one that is passed is a miss.
+The judges judge SEEDS records (default: 300) of each kind of share on each kind of host. The output is a Markdown table
+with the percentages of fail, pass and `unknown`. A fail of a sound share is a false alarm; a pass of a faulty share is
+a miss.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ GROW = {
 
 
 def verdict(record: Record, judge: str) -> str:
-    """What that judge says."""
+    """The verdict of that judge."""
     if judge == "iterations":
         return iteration_time(record, Load(record), "tree").verdict
     if judge in ("stat", "sync"):
@@ -49,7 +49,7 @@ def verdict(record: Record, judge: str) -> str:
 
 
 def row(share: Share, machine: str, iterations: int, seeds: int, judge: str) -> Counter[str]:
-    """How often which verdict came."""
+    """The number of times that each verdict was given."""
     found: Counter[str] = Counter()
     for seed in range(seeds):
         found[verdict(run(share, machines()[machine], iterations, seed), judge)] += 1

@@ -2,9 +2,9 @@
 
     python benchmarks/soak_kill9.py [KILLS]
 
-Starts `assay9 soak local` on a quick workload (in a fork, so that starting takes little of the time), kills it within
-1.5 times what a run of one iteration takes here, resumes it, and so on; after each kill every row that the journal held
-before must be there unchanged. Ends with an assertion if not.
+It starts `assay9 soak local` on a quick workload, in a fork so that starting takes little time. It kills the runner
+within 1.5 times the duration of a run of one iteration here, resumes it, and repeats this. After each kill, every
+earlier row of the journal must be there unchanged; otherwise an assertion fails.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
-"""What the runner and its monitors cost a workload: the same build in one guest, watched and unwatched, in turn.
+"""The cost of the runner and its monitors to a workload: the same build in one guest, watched and unwatched, in turn.
 
     python benchmarks/soak_overhead.py [TARGET [PAIRS]]
     python benchmarks/soak_overhead.py --account [TARGET [PAIRS]]
 
-One guest, one share. The workload `kernel-build` prepares the tree on the share and builds it once. Then its objects
-are removed and compiled again and again by hand, by the commands that make had used, and the guest times how long that
-took. Watched: the runner's own polls, samples and health checks at their default pace, and the monitor inside.
-Unwatched: nothing else; the result is read when it must be over. The order within a pair alternates. Printed for each
-pair and as medians with their intervals: the time in the guest, and the processor time of the hypervisor and of this
-process together, which other work on this host disturbs less. A negative cost is noise.
+There is one guest with one share. The workload `kernel-build` prepares the tree on the share and builds it once. The
+benchmark then removes the objects and compiles them again repeatedly, by the commands that make used, and the guest
+times this. Watched: the runner polls, samples and checks health at the default pace, and the monitor runs inside.
+Unwatched: nothing else runs, and the result is read when the build must be over. The order within a pair alternates.
+The output, for each pair and as medians with intervals, is the time in the guest and the processor time of the
+hypervisor and this process together. Other work on this host affects the processor time less. A negative cost is noise.
 
-`--account` needs a less quiet machine: the processor time of the hypervisor while its guest does nothing, watched and
-unwatched, a minute each; and what counting the messages costs them (blocks of some tenths of a second of the same
-calls with and without it, in turn, so that whatever else happens meets both; a soak counts a second of each minute).
+`--account` does not need a machine as quiet. It measures the processor time of the hypervisor while its guest does
+nothing, watched and unwatched, a minute each. It also measures the cost of counting messages: blocks of some tenths of
+a second of the same calls alternate with and without it, so that other load affects both. A soak counts for a second
+of each minute.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ TRACING = "/sys/kernel/tracing/instances/assay9-soak"
 
 
 def built(deployment: Deployment, target: str, directory: Path) -> tuple[str, list[str]]:
-    """The tree that the workload has built, as the guest names it, and its objects."""
+    """The tree that the workload has built, by its path in the guest, and its objects."""
     options = {"kernel-build": {"unit": f"objects:{OBJECTS}", "jobs": 1}}
     plan = Plan(target=target, jobs=jobs_of(["kernel-build"], 1, options), seed=1, iterations=1)
     journal = journals.create(directory / "journal", plan.model_dump())
@@ -99,7 +100,7 @@ def processor_time(pid: int) -> float:
 
 
 def measured(deployment: Any, tree: str, objects: list[str], watched: bool, guess: float) -> tuple[float, float]:
-    """Seconds that the guest itself took for one build by hand, and the processor time of it."""
+    """The guest's own time for one build by hand in seconds, and its processor time."""
     pid, calls = deployment.processes()["device"], deployment.inside.calls
     out = f"{deployment.control_root}/soak-overhead"
     watching = None
@@ -162,7 +163,7 @@ def deployment_of(name: str, directory: Path, needs: Load | None = None) -> Depl
 
 
 def account(target: str, pairs: int) -> None:
-    """What the monitors take of a core, in a guest that does nothing else."""
+    """The part of a core that the monitors take in a guest that does nothing else."""
     with tempfile.TemporaryDirectory() as directory:
         deployment = deployment_of(target, Path(directory))
         try:
@@ -200,7 +201,7 @@ def account(target: str, pairs: int) -> None:
 
 
 def idle(deployment: Deployment, watching: Watching | None) -> float:
-    """Cores that the hypervisor takes for a minute, asked as often as the runner asks during a long iteration."""
+    """Cores that the hypervisor uses for a minute, polled as often as the runner polls during a long iteration."""
     begun, used = time.monotonic(), psutil.Process(deployment.processes()["device"]).cpu_times()
     sample = begun
     while time.monotonic() < begun + 60.0:
@@ -230,7 +231,7 @@ def main() -> None:
             tree, objects = built(deployment, target, Path(directory))
             print(f"{len(objects)} objects in {tree}", flush=True)
             deployment.inside.calls.create(f"{deployment.control_root}/soak-overhead.py", BY_HAND.encode())
-            # the first also ends the recording of messages that cases want and a soak does without
+            # the first also ends the recording of messages, which cases need and a soak does not
             guess = 0.9 * measured(deployment, tree, objects, True, 0.0)[0]
             ratios: list[tuple[float, float]] = []
             for number in range(pairs):
@@ -250,7 +251,7 @@ def main() -> None:
 
 
 def interval(ratios: list[float]) -> str:
-    """The median of sorted ratios as a cost, with the order statistics that hold it with 95 %."""
+    """The median of sorted ratios as a cost, with the order statistics that bound it with 95 % confidence."""
     half, away = len(ratios) / 2, 0.98 * len(ratios) ** 0.5
     low, high = ratios[max(0, int(half - away))], ratios[min(len(ratios) - 1, int(half + away))]
     return f"{statistics.median(ratios) - 1:+.2%} (95 %: {low - 1:+.2%} to {high - 1:+.2%})"

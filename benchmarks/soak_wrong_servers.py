@@ -1,9 +1,9 @@
-"""How long a soak takes to find what is wrong with a server: the four faults at their real rates.
+"""How long a soak takes to find the fault of a server: the four faults at their real rates.
 
     python benchmarks/soak_wrong_servers.py [leak|flip|rename|slower]...
 
-Each is a run of the workload `tree` on target `local` through tests/soak/wrong_server.py (FUSE, so that a process
-serves the directory). Printed: the moment at which the record of the run first held enough for the judge to fail it.
+Each fault is a run of the workload `tree` on target `local` through tests/soak/wrong_server.py (FUSE, so that a process
+serves the directory). The output is the moment at which the record first held enough for the judge to fail the run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FAULTS: dict[str, tuple[str, tuple[str, ...], str, dict[str, Any], dict[str, Any
 
 
 def until(record: Record, moment: float) -> Record:
-    """The record as it stood then."""
+    """The record as it was at that moment."""
     return dataclasses.replace(
         record,
         events=[e for e in record.events if e.at <= moment],

@@ -1,8 +1,8 @@
-"""How long a User-Mode Linux guest takes: from start to its agent's first answer, a round trip, the end of its tree.
+"""How long a User-Mode Linux guest takes: from start to its agent's first answer, a round trip, and its shutdown.
 
 Run: python benchmarks/uml_ready.py [TIMES]; the kernel and the image must be in the cache (assay9 guest build uml).
-Prints one line for each start and the median; with the load of this machine, since absolute times follow it, and the
-processor time that the start took, which does less so.
+It prints one line for each start, and the median. The line has the load of this machine, because wall time depends on
+it, and the processor time of the start, which depends on it less.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CALLS = 300
 
 
 def once(network: bool) -> tuple[float, float, float]:
-    """Seconds to the first answer, processor seconds of that, seconds of one round trip."""
+    """Seconds to the first answer, processor time of that start, and seconds of one round trip."""
     with tempfile.TemporaryDirectory() as directory:
         machine = UmlMachine(UmlSpec(run_dir=Path(directory), network=network))
         begun = time.monotonic()

@@ -1,9 +1,9 @@
-"""The whole wire layer on one server: wall time against the processor time that it takes.
+"""The whole wire layer on one server: its wall time against its processor time.
 
     .venv/bin/python benchmarks/wire_speed.py [TARGET ...] [-- further arguments of assay9 run]
 
-Goal: at most 30 s wall for each server on 2 cores with nothing else running. On a machine that is busy the wall time
-says nothing; the processor time (suite and servers, user and system) divided by the cores is what remains of it.
+The goal is at most 30 s of wall time for each server on 2 otherwise idle cores. On a busy machine the wall time says
+nothing; use the processor time (suite and servers, user and system) divided by the number of cores.
 """
 
 from __future__ import annotations

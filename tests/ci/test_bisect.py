@@ -1,4 +1,4 @@
-"""`assay9 bisect` on a real git repository; the suite itself is a script that judges what was built."""
+"""`assay9 bisect` on a real git repository; a script that judges the build takes the place of the suite."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def git(repo: Path, *words: str) -> str:
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    """Eight commits; the third does not build, and from the fifth on the case fails, as a profile declares."""
+    """Make eight commits; the third does not build, and from the fifth on the case fails, as a profile declares."""
     repo = tmp_path / "device"
     repo.mkdir()
     git(repo, "init", "-q", "-b", "main")

@@ -1,7 +1,7 @@
-"""What ci/ and docs/more-machines.md say of GitHub, GitLab and Slurm, as far as no service is needed.
+"""What ci/ and docs/more-machines.md say about GitHub, GitLab and Slurm, as far as no service is needed.
 
-The files by the schemas of GitHub and GitLab (as check-jsonschema ships them), the documented shell lines in a shell,
-and dask-jobqueue with programs of ours in the place of Slurm's, which run the job scripts that it writes.
+The tests check the files against the schemas of GitHub and GitLab (as check-jsonschema ships them) and run the
+documented shell lines in a shell. Programs of the tests stand in for Slurm's and run dask-jobqueue's job scripts.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ jq = pytest.mark.skipif(shutil.which("jq") is None, reason="the documented lines
 
 
 def block(language: str, word: str) -> str:
-    """The one block of the page in this language that has the word in its first lines."""
+    """Return the only block of the page in this language that has the word in its first lines."""
     (found,) = [text for text in re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) if word in text[:60]]
     return str(found)
 
 
 def valid(file: Path, *schema: str) -> None:
-    """Raise AssertionError where the file is not what the schema demands."""
+    """Raise AssertionError when the file does not match the schema."""
     done = subprocess.run(
         [sys.executable, "-m", "check_jsonschema", "--builtin-schema", *schema, str(file)],
         capture_output=True,
@@ -68,7 +68,7 @@ def test_the_documented_jobs_are_valid_by_the_schemas(tmp_path: Path) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A directory with a plan of three shards, and an `assay9` that notes its words."""
+    """A directory with a plan of three shards, and an `assay9` that records its arguments."""
     (tmp_path / "plan.json").write_text(json.dumps({"shards": {name: {} for name in NAMES}}))
     program = tmp_path / "bin" / "assay9"
     program.parent.mkdir()
@@ -78,7 +78,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def shards_of(place: Path, line: str, **environment: str) -> list[str]:
-    """Run a line in a shell, and the shards that it started."""
+    """Run a line in a shell; return the shards that it started."""
     given = {**os.environ, "PATH": f"{place / 'bin'}:{os.environ['PATH']}", **environment}
     subprocess.run(["bash", "-eu", "-c", line], env=given, cwd=place, check=True)
     words = [one.split() for one in (place / "words").read_text().splitlines()]
@@ -120,7 +120,7 @@ def _name(_key: str, name: str) -> str:
 def test_the_documented_cluster_of_slurm_jobs_takes_shards_by_their_tags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As docs/more-machines.md has it; `sbatch` starts the job script that dask-jobqueue wrote as it stands."""
+    """The example of docs/more-machines.md works; `sbatch` starts dask-jobqueue's job script unchanged."""
     said = tmp_path / "jobs.log"
     for name, text in (("sbatch", SBATCH.format(python=sys.executable, said=str(said))), ("scancel", SCANCEL)):
         program = tmp_path / "bin" / name

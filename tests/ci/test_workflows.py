@@ -1,4 +1,4 @@
-"""The workflows of ci/: the script that all of them call, run in a shell as a CI does; the steps of each file, too."""
+"""The workflows of ci/: the tests run the script that all of them call, and the steps of each file, as a CI does."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ exec {python} -m assay9 "$@"
 
 
 def job(tmp_path: Path, record: str, status: int, **environment: str) -> subprocess.CompletedProcess[str]:
-    """ci/assay9.sh with a suite whose run leaves `record`, and ends with that status."""
+    """Run ci/assay9.sh with a suite whose run writes `record` and ends with that status."""
     made = tmp_path / "made"
     if record:
         kept(made, "qemu", run(A=record, B="pass"))
@@ -84,7 +84,7 @@ def test_wrong_usage_is_no_verdict(tmp_path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a workflow has its CI run in a shell: words, environment, directory."""
+    """What a CI runs in a shell for a workflow: arguments, environment, directory."""
 
     command: str
     environment: dict[str, str]
@@ -92,7 +92,7 @@ class Step:
 
 
 def github() -> tuple[list[Step], str]:
-    """The steps, and where the results are uploaded from."""
+    """The steps, and the directory from which the results are uploaded."""
     given = yaml.safe_load((CI / "github.yml").read_text())["jobs"]["conformance"]["steps"]
     names = {"${{ vars.ASSAY9_URL }}": "$ASSAY9_URL", "${{ github.sha }}": "abc"}  # what GitHub puts there
     steps = [
@@ -119,7 +119,7 @@ def jenkins() -> tuple[list[Step], str]:
 
 
 def buildbot(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Step], str]:
-    """The steps that are added to a factory of Buildbot, by a module in the place of `buildbot.plugins`."""
+    """The steps that are added to a Buildbot factory; a module stands in for `buildbot.plugins`."""
     found: list[Step] = []
 
     def command(**given: Any) -> Step:
@@ -143,7 +143,7 @@ def buildbot(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Step], str]:
 def test_the_steps_of_every_workflow_run_in_a_shell(
     name: str, stands: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each line of the file is run as it stands there; a repository of ours is what it clones, and a fake its suite."""
+    """Each line of the file runs unchanged; it clones a repository of the test, with a fake suite."""
     read: dict[str, Callable[[], tuple[list[Step], str]]] = {
         "github.yml": github,
         "gitlab.yml": gitlab,

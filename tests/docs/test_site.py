@@ -1,4 +1,4 @@
-"""The documentation names what the code has, and is a site that builds without a warning and works without network."""
+"""The documentation agrees with the code, and its site builds without a warning and works without network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WRITTEN = {path.relative_to(DOCS).as_posix(): path.read_text(encoding="utf-8") f
 
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    """docs/reference.py, which is a hook of mkdocs and in no package."""
+    """Load docs/reference.py, which is a hook of mkdocs and belongs to no package."""
     spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

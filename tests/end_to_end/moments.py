@@ -1,8 +1,8 @@
-"""A command that signals itself at a moment of its own course, so that no test depends on the speed of the machine.
+"""A command that signals itself at a chosen moment of its run, so that no test depends on the speed of the machine.
 
 The command runs with a `sitecustomize` module that waits for the moment: the import of a module, the opening of a file,
-the start of a process, or the interpreter's end; that of a process that it forked, too. Then the command gets the
-signals: one, or one every fifth of a second.
+the start of a process, or the interpreter's end. A moment in a forked process counts, too. Then the command gets
+one signal, or one every fifth of a second.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ elif kind:
 
 
 def ordinary_signals() -> None:
-    """Call in a child before it runs the command: make's background jobs ignore SIGINT, nohup's ignore SIGHUP."""
+    """Call this in a child before it runs the command: make's background jobs ignore SIGINT, nohup's ignore SIGHUP."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, DISPOSITION)
     for number in DISPOSITION:
         signal.signal(number, signal.SIG_DFL)
 
 
 def ignoring_interrupts() -> None:
-    """The same for a job that a shell has put into the background: SIGINT is ignored."""
+    """Do the same for a job that a shell has put into the background: SIGINT is ignored."""
     ordinary_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -1,7 +1,7 @@
 """A pytest plugin that makes runs go wrong: `assay9 run ... -p saboteur`, with A9_SABOTAGE set.
 
 A9_SABOTAGE is a list `what:where what:where ...`; `where` is a case's id, a module's name, or nothing. With `once-`
-before `what`, it happens once in the run, not to whoever comes next.
+before `what`, it happens once in the run, and not again in the next case.
 """
 
 from __future__ import annotations

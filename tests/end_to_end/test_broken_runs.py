@@ -25,7 +25,7 @@ CASES = "MODE-002 or MODE-003 or MODE-004 or LINK-00"
 def broken_run(
     cwd: Path, sabotage: str, *more: str, jobs: int = 2, prepare: Callable[[], None] = ordinary_signals
 ) -> tuple[subprocess.CompletedProcess[str], Record, dict[str, int]]:
-    """Run some cases on target local with A9_SABOTAGE; what it said, and its record as all formats show it."""
+    """Run some cases on target local with A9_SABOTAGE; return its output, and its record as all formats show it."""
     (cwd / "tmp").mkdir(exist_ok=True)
     done = subprocess.run(
         [
@@ -67,7 +67,7 @@ def errors(record: Record) -> dict[str, str]:
 
 
 def test_what_keeps_cases_from_being_judged_is_an_error_of_theirs(tmp_path: Path) -> None:
-    """One run for four ways: a fixture raises, somebody skips, a case is never called, a fixture does not end."""
+    """One run shows four ways: a fixture raises, something skips, a case is never called, a fixture does not end."""
     done, record, counts = broken_run(
         tmp_path, "fixture:MODE-002 skip:MODE-004 unjudged:LINK-002 teardown:LINK-003", jobs=1
     )
@@ -97,7 +97,7 @@ def test_a_worker_that_dies_is_replaced_and_its_case_run_once_more(tmp_path: Pat
 
 
 def test_a_case_that_lost_its_ground_is_run_once_more(tmp_path: Path) -> None:
-    """Somebody kills the agent outside: what the case then says is of nobody's server, and of nothing after that."""
+    """The outside agent is killed: the case then proves nothing about the server, and later cases are unaffected."""
     done, record, counts = broken_run(tmp_path, "once-agent:MODE-004", jobs=1)
     assert done.returncode == 3
     assert set(counts) == {"pass"}
@@ -177,7 +177,7 @@ def test_an_interrupt_from_the_terminal_reaches_all_processes(tmp_path: Path, jo
 
 
 def test_a_run_in_the_background_of_a_shell_ignores_the_terminals_interrupt(tmp_path: Path) -> None:
-    """So do its workers: SIGINT was ignored when it started."""
+    """Its workers ignore it, too: SIGINT was ignored when it started."""
     done, record, counts = broken_run(tmp_path, "interrupt:MODE-004", prepare=ignoring_interrupts)
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(counts) <= {"pass", "guest"} and not record.troubles

@@ -1,4 +1,4 @@
-"""Whole runs with workers killed, and signals sent, at random times: however it ends, no case is lost."""
+"""Whole runs with workers killed, and signals sent, at random times: however a run ends, no case is lost."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def workers(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def judged(cwd: Path) -> int:
-    """Bytes of results so far."""
+    """Size of the results so far, in bytes."""
     return sum(p.stat().st_size for p in cwd.glob("results/2*/cases-*.jsonl"))
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_workers_killed_at_random(tmp_path: Path, seed: int) -> None:
-    """Each time some cases were judged, however long that takes."""
+    """Yield each time some cases were judged, however long that takes."""
     rng = random.Random(seed)
     run, killed, before = start(tmp_path), 0, 0
     while run.poll() is None:
@@ -77,7 +77,7 @@ def test_workers_killed_at_random(tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_at_any_time_from_the_start(tmp_path: Path, number: signal.Signals) -> None:
-    """To the run's whole process group, as a terminal sends it, and again and again until it has ended."""
+    """The run's whole process group gets the signal, as from a terminal, repeatedly until the run has ended."""
     expected = 130 if number is signal.SIGINT else 143
     for attempt in range(30):
         cwd = tmp_path / str(attempt)
@@ -87,8 +87,8 @@ def test_a_signal_at_any_time_from_the_start(tmp_path: Path, number: signal.Sign
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(run.pid, number)
             time.sleep(0.2)
-        # Until the interpreter has come to our first line, it dies of the signal itself, or of a KeyboardInterrupt; one
-        # while it imports its own `site` or `runpy` ends it with status 1.
+        # Before the interpreter reaches our first line, the signal or a KeyboardInterrupt ends it. A KeyboardInterrupt
+        # during the import of its own `site` or `runpy` ends it with status 1.
         early, said = not runs(cwd), (cwd / "stderr").read_text()
         begins = early and any(words in said for words in _INTERPRETERS_OWN)
         assert run.returncode in ((expected, -number, 1 if begins else expected) if early else (expected, 0)), attempt

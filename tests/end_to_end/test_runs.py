@@ -1,4 +1,4 @@
-"""Whole runs as a user starts them: exit status, record, what is left behind."""
+"""Whole runs as a user starts them: exit status, record, leftovers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_usage_error_leaves_no_run_and_latest_where_it_is(tmp_path: Path) -> N
 
 
 def test_what_failed_last_is_kept_for_each_target(tmp_path: Path) -> None:
-    """A case that fails on one target is all that --lf runs there; on another one it runs everything."""
+    """--lf runs only the case that failed on this target; on another target it runs everything."""
     (tmp_path / "other.toml").write_text('kind = "local"\ntitle = "the same under another name"\n')
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -107,7 +107,7 @@ def test_what_failed_last_is_kept_for_each_target(tmp_path: Path) -> None:
 
 @pytest.mark.guest
 def test_a_run_on_a_booted_guest_shows_that_messages_crossed(tmp_path: Path) -> None:
-    # An earlier run of the same suite may have left what the control file system did in the cache.
+    # An earlier run of the same suite may have left the results of the control runs in the cache.
     options = ["--jobs", "1", "--mount", "cache=none", "--control", "always"]
     done = assay9("run", "qemu", "--family", FAMILY, "-k", CASE, *options, cwd=tmp_path)
     record = record_of(tmp_path)
@@ -146,7 +146,7 @@ def test_a_misspelt_key_in_a_target_is_named_with_the_nearest(tmp_path: Path) ->
 
 
 def started_run(cwd: Path, target: str = "qemu", jobs: int = 1) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
-    """A run in a guest of which a first case has finished, and its processes."""
+    """A run in a guest whose first case has finished, and its processes."""
     run = subprocess.Popen(
         [sys.executable, "-m", "assay9", "run", target, "--layer", "vfs", "--jobs", str(jobs)],
         cwd=cwd,
@@ -177,7 +177,7 @@ def started_run(cwd: Path, target: str = "qemu", jobs: int = 1) -> tuple[subproc
 def test_an_interrupted_run_leaves_nothing_and_keeps_its_results(
     tmp_path: Path, private_runtime: Path, target: str, jobs: int, how: signal.Signals, status: int
 ) -> None:
-    """However often the signal comes: guests are ended, what was judged is kept, the rest is said not to have run."""
+    """However often the signal comes, guests are ended, verdicts are kept, and other cases are reported as not run."""
     run, children = started_run(tmp_path, target, jobs)
     limit = time.monotonic() + 300
     while run.poll() is None and time.monotonic() < limit:
@@ -198,9 +198,9 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_its_results(
 def test_after_kill_9_nothing_runs_and_the_next_run_cleans_up_and_says_so(
     tmp_path: Path, private_runtime: Path
 ) -> None:
-    """In a runtime directory of its own: any other run of this user would clean up before ours does, and say so."""
+    """The run has its own runtime directory: another run of this user would clean up before ours, and report it."""
     run, children = started_run(tmp_path)
-    os.killpg(run.pid, signal.SIGKILL)  # its worker, too, which would clean up
+    os.killpg(run.pid, signal.SIGKILL)  # kill its worker, too, which would clean up
     run.wait(60)
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, alive

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP end every command with 130 or 143, at any moment, however often they come."""
+"""SIGINT, SIGTERM and SIGHUP end every command with 130 or 143 at any moment, even when sent repeatedly."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Who decides each case, from runs: python tests/golden/record_decided.py RUN...
+"""Record from runs who decides each case: python tests/golden/record_decided.py RUN...
 
-Writes `conformance/decided.toml` and, beside this file, `decided.jsonl`: the calls and messages that show it, one line
-for a case, by which `tests/conformance/test_decided.py` derives it again. A case is the server's when one run says so.
-Give runs with `--all` of guests with different kernels. What is written of cases that no run has stays as it is.
+It writes `conformance/decided.toml` and, beside this file, `decided.jsonl`: the calls and messages that show it, one
+line for a case, from which `tests/conformance/test_decided.py` derives it again. The server decides a case when one run
+shows that it does. Give runs with `--all` of guests with different kernels. Entries of cases in no run stay unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ORDER: tuple[DecidedBy, ...] = ("guest", "informed", "server")
 
 
 def steps_of(result: CaseResult) -> list[Step]:
-    """The calls inside, each with its messages; the same call again and again once."""
+    """The calls inside, each with its messages; repetitions of a call appear once."""
     made = [
         Step(c.op, c.errno or "", tuple(dict.fromkeys(c.messages)))
         for c in result.calls
@@ -34,7 +34,7 @@ def steps_of(result: CaseResult) -> list[Step]:
 
 
 def main(runs: list[Path]) -> None:
-    """Write both files."""
+    """Write both output files."""
     found: dict[str, tuple[DecidedBy, dict[str, Any]]] = {}
     written = {line["id"]: line for line in map(json.loads, RECORDED.read_text().splitlines())}
     for run in runs:

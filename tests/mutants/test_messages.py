@@ -1,4 +1,4 @@
-"""Deliberately wrong servers: each fault is found by the case that is there for it, which passes without the fault."""
+"""Deliberately wrong servers: the case for each fault finds it, and passes without the fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A self test that was interrupted goes on, and `--alone` asks of every family that has faults of its own."""
+"""An interrupted self test resumes, and `--alone` tries every family that has its own faults."""
 
 from __future__ import annotations
 

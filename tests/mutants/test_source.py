@@ -1,4 +1,4 @@
-"""A fault in the source of the reference server is found by the cases that are there for it."""
+"""The cases for a fault find it in the source of the reference server."""
 
 from __future__ import annotations
 

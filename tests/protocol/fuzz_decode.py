@@ -1,12 +1,12 @@
-"""Coverage-guided fuzzing of decoding: hostile bytes give a message or the one documented error, and take no memory.
+"""Coverage-guided fuzzing of decoding: hostile bytes give a message or the one documented error, in bounded memory.
 
     pip install -e .[fuzz]
     python -m tests.protocol.fuzz_decode CORPUS -runs=10000000 -seed=1 -max_len=4096
 
-An input is one byte that says what follows (which dialect; whether the size field is put right, so that most inputs get
-past it; or a listing of Treaddir instead of a frame), then the bytes.  The functions that decode are generated, so they
-are instrumented one by one.  Options that begin with a dash are libFuzzer's.  CORPUS is a folder; it is begun with the
-golden frames when it is empty.
+An input is one byte that says what follows, then the bytes.  The first byte selects the dialect, whether to correct the
+size field (so that most inputs get past it), or a Treaddir listing instead of a frame.  The decoding functions are
+generated, so they are instrumented one by one.  Options that begin with a dash are libFuzzer's.  CORPUS is a folder;
+when it is empty, it starts with the golden frames.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _count = 0
 
 
 def one(data: bytes) -> None:
-    """Decode one input.  Whatever it raises is a finding."""
+    """Decode one input.  Any exception from it is a finding."""
     global _count  # noqa: PLW0603
     if not data:
         return
@@ -56,7 +56,7 @@ def one(data: bytes) -> None:
 
 
 def decode(kind: int, body: bytes, again: bool = True) -> None:
-    """What decodes has to encode to the same bytes."""
+    """A decoded message must encode to the same bytes."""
     if kind == DIRENTS:
         entries = b"" if again else None
         try:
@@ -76,14 +76,14 @@ def decode(kind: int, body: bytes, again: bool = True) -> None:
 
 
 def instrument() -> None:
-    """The generated functions."""
+    """The generated decoding functions."""
     for decoders in codec._DECODERS.values():
         for number, decoder in decoders.items():
             decoders[number] = atheris.instrument_func(decoder)
 
 
 def begin(corpus: Path) -> None:
-    """Golden frames, each under the kind that suits its dialect."""
+    """Golden frames, each with the first byte for its dialect."""
     corpus.mkdir(parents=True, exist_ok=True)
     if any(corpus.iterdir()):
         return
@@ -95,7 +95,7 @@ def begin(corpus: Path) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     corpora = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
     if len(corpora) != 1:
         sys.exit(__doc__)

@@ -84,7 +84,7 @@ def decode_or_refuse(frame: bytes, dialect: Dialect) -> None:
 
 
 def test_an_old_tfsync_ends_before_datasync() -> None:
-    """As clients sent it before the field was added to the text; no other length between is one."""
+    """Clients sent this before the field was added to the specification; no other length in between is valid."""
     old = bytes.fromhex("0b000000 32 0700 02000000")
     assert codec.decode(old) == Tfsync(7, 2, 0)
     assert codec.decode(memoryview(bytearray(old))) == Tfsync(7, 2, 0)
@@ -200,9 +200,9 @@ def test_a_lying_count_does_not_make_memory_be_taken(frame: bytes) -> None:
 @settings(max_examples=500)
 @given(DIALECTS, st.integers(0, 130), st.binary(max_size=2000))
 def test_no_frame_makes_more_memory_be_taken_than_it_is_long(dialect: Dialect, number: int, body: bytes) -> None:
-    """Beside the message and its parts, or the exception and its text; the fuzzer measures the same."""
+    """Memory besides the message and its parts, or the exception and its text; the fuzzer measures the same."""
     frame = struct.pack("<IBH", 7 + len(body), number, 1) + body
-    decode_only(frame, dialect)  # what is made once and kept
+    decode_only(frame, dialect)  # allocate what is made once and kept
     tracemalloc.start()
     try:
         decode_only(frame, dialect)

@@ -1,4 +1,4 @@
-"""The codec against bytes that it had no part in."""
+"""The codec against bytes that it did not produce."""
 
 from __future__ import annotations
 

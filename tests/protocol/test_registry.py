@@ -1,4 +1,4 @@
-"""Declarations: what is derived from them and what is refused."""
+"""Message declarations: what the code derives from them, and which it refuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from protocol.fields import Dialect, payload, u32
 from protocol.messages import BY_NAME, BY_TYPE, Tgetattr, Tlock, Tlopen, Tread, reply_of
 from protocol.registry import Message, Registry
 
-# Numbers from chaos/diod protocol.md and Linux include/net/9p/9p.h (enum p9_msg_t), written down once more.
+# Numbers from chaos/diod protocol.md and Linux include/net/9p/9p.h (enum p9_msg_t), written independently.
 NUMBERS = {
     "lerror": 6,
     "statfs": 8,

@@ -1,1 +1,1 @@
-"""An exercise: another kind of target, QEMU again under another name. Nothing outside this folder refers to it."""
+"""An exercise: another kind of target, QEMU under another name. Nothing outside this folder refers to it."""

@@ -1,4 +1,4 @@
-"""Kind `second-qemu`: QEMU with a processor of the user's choice; with a key and an option that no other kind has."""
+"""Kind `second-qemu`: QEMU with a CPU model that the user chooses; it has a key and an option of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from guests.machines.qemu import check as qemu_check
 
 
 class ProcessorTable(DeviceTable):
-    """[machine], with the processor."""
+    """[machine], with the CPU model."""
 
     cpu: str = "max"
 
@@ -31,7 +31,7 @@ class SecondTarget(DeviceTarget):
 
 
 class SecondOptions(DeviceOptions):
-    """The options of QEMU, and the processor."""
+    """QEMU's options, and the CPU model."""
 
     cpu: Annotated[
         str | None,

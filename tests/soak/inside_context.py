@@ -1,4 +1,4 @@
-"""A program's context without a runner: what it says is kept, its questions are answered here."""
+"""A program's context without a runner: it keeps the program's output and answers its questions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from soak.inside.common import MARK, Context, fresh, manifest
 
 
 class Alone(Context):
-    """A context whose outside sees the same as inside, or answers as configured."""
+    """A context whose outside vantage sees the same as inside, or answers as configured."""
 
     def __init__(self, directory: Path, answer: Callable[..., Any] | None = None, **config: Any) -> None:
         place = directory / "program"

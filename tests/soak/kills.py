@@ -1,4 +1,4 @@
-"""kill -9 of a runner at random moments, and what its journal holds afterwards."""
+"""kill -9 of a runner at random moments, and a check of its journal afterwards."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def command(*args: str) -> list[str]:
 
 
 def rows(run_dir: Path) -> Rows:
-    """Every row of the journal as it is on the disk."""
+    """Every row of the journal on the disk."""
     db = sqlite3.connect(f"file:{run_dir / journals.FILE}?mode=ro", uri=True)
     try:
         return {table: list(db.execute(f"SELECT * FROM {table} ORDER BY rowid")) for table in TABLES}
@@ -42,7 +42,7 @@ def rows(run_dir: Path) -> Rows:
 
 
 def check(before: Rows, run_dir: Path) -> Rows:
-    """The journal now: what it held before is there unchanged, no iteration is doubled or left out."""
+    """Check the journal: earlier rows are unchanged, and no iteration is duplicated or missing. Returns its rows."""
     now = rows(run_dir)
     for table, known in before.items():
         assert now[table][: len(known)] == known, f"{table} lost or changed what it held"
@@ -56,8 +56,7 @@ def check(before: Rows, run_dir: Path) -> Rows:
 
 
 class Started:
-    """The command line in a process of its own: `assay9 soak ...`. What it says goes to a file, which is
-    overwritten."""
+    """The command line in its own process: `assay9 soak ...`. Its output goes to a file, which is overwritten."""
 
     def __init__(self, said: Path, *args: str) -> None:
         with said.open("wb") as file:
@@ -74,7 +73,7 @@ class Started:
 
 
 class Forked:
-    """The same in a fork of this process, which has imported everything: a tenth of the time to start."""
+    """The same in a fork of this process, which has imported everything and so starts in a tenth of the time."""
 
     def __init__(self, said: Path, *args: str) -> None:
         self._status: int | None = None
@@ -109,7 +108,7 @@ class Forked:
 
 
 def time_of_one(results: Path, start: type[Started | Forked] = Started) -> float:
-    """Seconds that a run of one iteration takes here and now, from its start to its end."""
+    """Measure the seconds that a run of one iteration takes on this machine, from start to end."""
     begun = time.monotonic()
     results.mkdir()
     said = results / "said"
@@ -122,7 +121,7 @@ def time_of_one(results: Path, start: type[Started | Forked] = Started) -> float
 
 
 def any_ended(results: Path) -> bool:
-    """Whether an iteration of the run there has ended."""
+    """Whether an iteration of the run in that directory has ended."""
     found = next((p.parent for p in results.glob(f"soak-*/{journals.FILE}")), None)
     return found is not None and bool(rows(found)["ended"])
 
@@ -135,9 +134,9 @@ def kill_often(
     progress: Callable[[int, int], None] = lambda n, ended: None,
     start: type[Started | Forked] = Started,
 ) -> int:
-    """Kill a runner `count` times, each at a random moment of its first `within` seconds; iterations that ended.
+    """Kill a runner `count` times at random moments of its first `within` seconds. Returns the iterations that ended.
 
-    Where the machine became so busy that none has ended, the last kill waits for one: without it nothing was shown.
+    If the machine is so busy that no iteration has ended, the last kill waits for one; otherwise nothing is shown.
     """
     args = ["local", "--iterations", "1000000", "--seed", "3", "--workload", "tree", "--results", str(results), *QUICK]
     results.mkdir()
@@ -154,7 +153,7 @@ def kill_often(
         assert status is None, f"the runner ended by itself, status {status}: {last}"
         process.kill()
         if run_dir is None:
-            # killed before its journal was whole, it is not a run: nothing was recorded, nothing is lost
+            # killed before its journal was complete, it is not a run: nothing was recorded, so nothing is lost
             run_dir = next((p.parent for p in results.glob(f"soak-*/{journals.FILE}")), None)
         if run_dir is not None:
             known = check(known, run_dir)

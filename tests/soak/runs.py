@@ -1,4 +1,4 @@
-"""Runs of a soak within a test: a plan, a journal, the runner, its judges."""
+"""Soak runs within a test: a plan, a journal, the runner, its judges."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENOUGH = 900.0
 
 
 class UntilThen(Runner):
-    """A run that ends when its record holds what a test waits for, however long the machine takes to get there."""
+    """A run that ends when its record holds what a test waits for, however long the machine takes."""
 
     def __init__(self, journal: journals.Journal, until: Callable[[Record], bool]) -> None:
         super().__init__(journal, View(io.StringIO()))
@@ -49,7 +49,7 @@ class UntilThen(Runner):
 
 
 class Killing(UntilThen):
-    """A run whose file server somebody sends a signal, once, when an iteration has ended; it ends when another has."""
+    """A run that signals its file server once, when an iteration has ended, and ends after the next iteration."""
 
     def __init__(self, journal: journals.Journal, number: signal.Signals) -> None:
         super().__init__(journal, lambda record: len(record.ended()) > self._before >= 0)
@@ -63,7 +63,7 @@ class Killing(UntilThen):
 
 
 def judged(name: str, verdict: str) -> Callable[[Record], bool]:
-    """Whether a judgement whose name begins so has that verdict."""
+    """Whether a judgement whose name has that prefix has that verdict."""
     return lambda record: any(j.name.startswith(name) and j.verdict == verdict for j in all_of(record))
 
 
@@ -85,9 +85,9 @@ def soaked(
     until: Callable[[Record], bool] | None = None,
     **more: Any,
 ) -> tuple[Facts, float]:
-    """A run on target `local` through the wrong server with those faults; what it shows, and the seconds it took.
+    """Run on target `local` through the wrong server with those faults. Returns the facts and the duration in seconds.
 
-    It ends by its plan, or with `until` when that is true of its record.
+    The run ends by its plan, or when `until` is true of its record.
     """
     made = plan(*faults, options=options, workload=workload, **more)
     begun = time.monotonic()
@@ -97,5 +97,5 @@ def soaked(
 
 
 def judgement(facts: Facts, name: str) -> Judgement:
-    """The judgement whose name begins so."""
+    """The judgement whose name has that prefix."""
     return next(j for j in facts.judgements if j.name.startswith(name))

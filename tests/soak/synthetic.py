@@ -1,7 +1,7 @@
 """Synthetic records of runs: the behaviour of share and host is known, so a verdict can be checked.
 
-A `Share` says what is true of the server, a `Machine` what the host was busy with; `run` makes the record that a
-soak of them would have left, from a seed. Times stretch with the load as on processors that are shared fairly.
+A `Share` describes the server, and a `Machine` describes the load of the host. From a seed, `run` makes the record
+that a soak of them would have written. Times grow with the load as on processors that are shared fairly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CPUS = 2
 
 @dataclass(frozen=True)
 class Share:
-    """What the server does; the defaults are those of a correct one."""
+    """The behaviour of the server; the defaults are those of a correct one."""
 
     seconds: float = 60.0
     """The time of the first iteration on an idle host."""
@@ -43,7 +43,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the host does: tasks that wait for each processor, over the time."""
+    """The load of the host: tasks that wait for each processor, over time."""
 
     name: str
     waiting: Callable[[float, float, random.Random], float]
@@ -56,20 +56,20 @@ class Machine:
 
 
 class Wandering:
-    """A load that depends on what it was just before, as real ones do."""
+    """A load that depends on its previous value, as real loads do."""
 
     def __init__(self, level: float, size: float, alike: float = 0.9) -> None:
         self._level, self._size, self._alike, self._now = level, size, alike, 0.0
 
     def __call__(self, at: float, whole: float, rng: random.Random) -> float:
-        """Tasks that wait now."""
+        """Number of tasks that wait now."""
         fresh = math.sqrt(1 - self._alike**2)
         self._now = self._alike * self._now + rng.gauss(0, self._size * fresh)
         return max(0.0, self._level * math.exp(self._now))
 
 
 def machines() -> dict[str, Machine]:
-    """The hosts that are tried."""
+    """The hosts that the tests use."""
     return {
         "idle": Machine("idle", lambda at, whole, rng: abs(rng.gauss(0, 0.05))),
         "saturated": Machine("saturated", Wandering(6.0, 0.3), others=1.9),
@@ -88,7 +88,7 @@ def machines() -> dict[str, Machine]:
 
 
 def run(share: Share, machine: Machine, iterations: int, seed: int, every: float = 10.0) -> Record:
-    """The record of so many iterations of that share on that host."""
+    """The record of the given number of iterations of that share on that host."""
     rng = random.Random(seed)
     clock, whole = 0.0, iterations * (share.seconds * (1 + share.computes) + 1)
     made: list[Iteration] = []
@@ -107,7 +107,7 @@ def run(share: Share, machine: Machine, iterations: int, seed: int, every: float
             "host.io_pressure": machine.io,
         }
         if full:
-            # memory wanders: what is freed is kept, and used again
+            # memory use varies: the allocator keeps freed memory and reuses it
             held = 0.95 * held + rng.gauss(0, 0.4)
             values |= {
                 "host.others": machine.others,

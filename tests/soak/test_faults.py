@@ -1,4 +1,4 @@
-"""Faults: scheduled from the seed, always undone, and right about what they find."""
+"""Fault injection: faults are scheduled from the seed, are always undone, and report findings correctly."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FakeDeployment:
 
 
 def scene(pid: int, host: Host | None = None) -> Scene:
-    """Only what host faults look at; `host` has the exported directory, this one where it is left out."""
+    """A deployment with only what host faults use; `host` has the exported directory (default: this host)."""
     made = object.__new__(Scene)
     made.deployment = cast(Any, FakeDeployment(pid))
     made._outside = lambda: Outside(host or LocalHost(), "/")
@@ -122,7 +122,7 @@ def test_a_file_takes_all_room_and_no_more(tmp_path: Path) -> None:
 
 
 def test_promises_are_what_the_steps_did(tmp_path: Path) -> None:
-    """The host's idea of what must be there after so many steps, against the steps really made."""
+    """The tree that the host expects after a number of steps equals the result of really making those steps."""
     made, count = promises.steps(7, {}), 200
     directory = os.open(tmp_path, os.O_RDONLY)
     for _ in range(count):
@@ -190,7 +190,7 @@ def test_what_a_killed_session_left_is_recorded_as_undone(tmp_path: Path) -> Non
 
 
 class Failing:
-    """A fault one of whose calls fails."""
+    """A fault with one call that fails."""
 
     silent = False
     undone = 0
@@ -250,7 +250,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(name: str, kind: str, 
 
 @needs_fuse
 def test_pause_and_signals_on_a_real_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run ends when both were undone and an iteration passed after them, however long that takes."""
+    """The run ends when both faults were undone and a later iteration passed, however long that takes."""
     monkeypatch.setattr(Signals, "configuration", lambda *_: {"seconds": 3, "seed": 1, "processes": 4})
 
     def both(record: Record) -> bool:
@@ -266,7 +266,7 @@ def test_pause_and_signals_on_a_real_share(tmp_path: Path, monkeypatch: pytest.M
         until=both,
     )
     assert {d.name for d in facts.record.faults()[:2]} == {"signals", "pause"}
-    # trends of so short a run say nothing, and the load of the machine is in them
+    # trends of such a short run say nothing, and they depend on the load of the machine
     failed = [j for j in facts.judgements if j.verdict == "fail" and not j.name.startswith(("slowdown", "leak"))]
     assert not failed
     seen = {j.name: j.verdict for j in facts.judgements}
@@ -274,7 +274,7 @@ def test_pause_and_signals_on_a_real_share(tmp_path: Path, monkeypatch: pytest.M
 
 
 class Silence:
-    """The guest does not answer from its first moment until after the run's time is up."""
+    """The guest does not answer from its start until after the end of the run's time."""
 
     until = 0.0
     asked: ClassVar[list[float]] = []
@@ -297,7 +297,7 @@ class Silence:
 def test_a_silent_guest_is_asked_to_finish_once_it_answers_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run ended within a pause, asked the paused guest to finish, and gave it up after 45 s."""
+    """Earlier, a run that ended within a pause asked the paused guest to finish, and abandoned it after 45 s."""
     real = InsideProgram.finish_soon
 
     def asked(self: InsideProgram) -> None:

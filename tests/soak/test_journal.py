@@ -79,7 +79,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 
 
 def interrupted_at(moment: int, directory: Path) -> bool:
-    """Create a journal and raise KeyboardInterrupt before the line of that number; whether it was reached."""
+    """Create a journal and raise KeyboardInterrupt before the line of that number. Returns whether it was reached."""
     left = moment
 
     def trace(frame: FrameType, event: str, _: object) -> TraceFunction | None:
@@ -105,7 +105,7 @@ def interrupted_at(moment: int, directory: Path) -> bool:
 
 
 def test_a_creation_that_is_interrupted_leaves_a_whole_journal_or_nothing(tmp_path: Path) -> None:
-    """It left a directory without a journal, which no command knew."""
+    """Earlier, this left a directory without a journal, which no command recognised."""
     left: set[str] = set()
     moment = 0
     while interrupted_at(moment, tmp_path / f"soak-{moment}"):
@@ -153,7 +153,7 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
 
 
 def whole(directory: Path) -> Path:
-    """A run with a journal that has something in each table."""
+    """A run with a journal that has rows in each table."""
     plan = Plan(target="local", jobs=jobs_of(["tree"], 1, {}), seed=1, iterations=9)
     with journals.create(directory, plan.model_dump()) as journal:
         journal._db.execute("PRAGMA synchronous = OFF")
@@ -206,7 +206,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("command", ["status", "report", "resume"])
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_journal_is_one_line(tmp_path: Path, damage: str, command: str) -> None:
-    """It was a traceback of sqlite3 and exit status 1."""
+    """Earlier, this was a traceback of sqlite3 and exit status 1."""
     run = whole(tmp_path / "soak-1-local")
     DAMAGE[damage](run / journals.FILE)
     result = CliRunner().invoke(soak, [command, str(run)])
@@ -219,7 +219,7 @@ def test_a_damaged_journal_is_one_line(tmp_path: Path, damage: str, command: str
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a read-only directory: needs root")
 def test_a_journal_where_nothing_can_be_written_is_read(tmp_path: Path) -> None:
-    """Results on a read-only mount: status and report of them are wanted, resume cannot be."""
+    """With results on a read-only mount, status and report must work; resume cannot."""
     whole(tmp_path / "soak-1-local")
     script = """mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 9
         "$2" -m assay9 soak status "$1/soak-1-local"; echo "status $?"
@@ -235,7 +235,7 @@ def test_a_journal_where_nothing_can_be_written_is_read(tmp_path: Path) -> None:
 
 
 def test_flipped_bits_are_never_a_traceback(tmp_path: Path) -> None:
-    """What SQLite cannot see may be read as something else; nothing but a UsageError comes of it."""
+    """Damage that SQLite cannot detect may be read as other data; it raises nothing but a UsageError."""
     run, refused = whole(tmp_path / "run"), 0
     sound = (run / journals.FILE).read_bytes()
     for seed in range(60):
@@ -264,7 +264,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["removed", "replaced", "moved away with its directory"])
 def test_a_journal_that_is_taken_away_ends_the_run_at_once(tmp_path: Path, how: str) -> None:
-    """A soak of a day went on to its end, and nothing of it was kept."""
+    """Earlier, a soak of a day ran to its end, and nothing of it was kept."""
     run = tmp_path / "run"
     with journals.create(run, {}) as journal:
         journal.begin_session({})

@@ -1,4 +1,4 @@
-"""Judges: what must be found is, what is sound passes, what has too little data is unknown."""
+"""Judges: real faults fail, sound runs pass, and too little data gives unknown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(
     outcome: Outcome = "pass",
     **plan: object,
 ) -> Record:
-    """A run of an hour: series by functions of the time, iterations by how long each took."""
+    """A run of an hour: series are functions of time, iterations are given by their durations."""
     made = [Sample(1, START + n * every, {k: f(n * every) for k, f in (values or {}).items()}) for n in range(samples)]
     at, iterations = START, []
     for number, took in enumerate(seconds if seconds is not None else [60.0] * 30):
@@ -86,7 +86,7 @@ def test_what_fills_up_and_levels_off_is_no_leak() -> None:
 
 
 def test_translating_the_guest_explains_some_memory_and_no_more() -> None:
-    """Numbers of six minutes of QEMU without KVM: 22.6 MB beside 220 MB of translated code."""
+    """These are numbers of six minutes of QEMU without KVM: 22.6 MB beside 220 MB of translated code."""
     code: Callable[[float], float] = lambda t: 500 + 2200 * t / 3600  # noqa: E731
     sound = all_of(record(values={"device.own_mb": noisy(177, 226, 0.2), "device.translated_mb": code}))
     assert of(sound, "leak: memory of the device").verdict == "pass"
@@ -107,7 +107,7 @@ def test_a_descriptor_a_minute_is_a_leak() -> None:
 
 
 def test_a_restart_of_the_target_is_no_shrinking_and_no_leak() -> None:
-    """Memory starts over after the restart; the two stretches are not one line."""
+    """Memory starts again after the restart; the two periods are not one line."""
     grown = record(
         values={"device.own_mb": lambda t: 100 if t < 1800 else 150},
         events=((1795.0, "fault", {"n": 0, "name": "power-cut"}), (1800.0, "recovered", {})),
@@ -140,7 +140,7 @@ def test_one_percent_an_iteration_is_found(seed: int) -> None:
 
 
 def test_a_slowdown_is_not_charged_to_the_share_where_nobody_looked_at_the_host() -> None:
-    """A journal of an earlier version, and a kernel that reports nothing of its load."""
+    """A journal of an earlier version, and a kernel that does not report its load."""
     found = of(all_of(record(seconds=[60 * 1.01**n for n in range(40)])), "slowdown: iterations")
     assert (found.verdict, found.reason[:38]) == ("unknown", "how busy the host was is not recorded;")
 
@@ -152,7 +152,7 @@ def test_latency_that_doubles_is_found() -> None:
 
 @pytest.mark.parametrize("ended", [0, 1])
 def test_a_load_that_has_not_come_round_is_compared_with_nothing(ended: int) -> None:
-    """Failed once: a kernel build whose first iteration did not end unpacks at first and compiles then."""
+    """This failed earlier: a kernel build whose first iteration did not end first unpacks and then compiles."""
     values = {"probe.sync_p50": lambda t: 2 * (1 + t / 3600) + (t % 7) / 10, **LOAD}
     found = of(all_of(record(values=values, seconds=[1500.0] * ended)), "slowdown: latency of write and fsync")
     assert found.verdict == "unknown" and found.reason.startswith("tree has not come round 2 times")
@@ -169,7 +169,7 @@ def test_a_disk_that_is_waited_for_more_and_more_explains_a_slowdown() -> None:
 
 
 def test_a_step_is_no_slowdown_and_no_pass() -> None:
-    """Something changed once: the share, or a host whose change no monitor sees."""
+    """There was one change: of the share, or of a host whose change no monitor sees."""
     rng = random.Random(3)
     times = [60 * (1.4 if n > 18 else 1) * rng.lognormvariate(0, 0.04) for n in range(40)]
     found = of(all_of(record(seconds=times, values=LOAD)), "slowdown: iterations")
@@ -177,7 +177,7 @@ def test_a_step_is_no_slowdown_and_no_pass() -> None:
 
 
 def test_an_interval_that_allows_a_fault_is_no_pass() -> None:
-    """Passed once: +107 % an hour, of which anything between -98 % and +21,749 % was possible."""
+    """This passed earlier: +107 % an hour, where anything between -98 % and +21,749 % was possible."""
     rng = random.Random(7)
     values = {**LOAD, "probe.stat_p50": lambda t: 2.0 * rng.lognormvariate(t / 5000, 2.0)}
     found = of(all_of(record(samples=60, values=values)), "slowdown: latency of stat")
@@ -195,7 +195,7 @@ def test_a_pass_states_what_would_have_been_a_fault() -> None:
 
 
 def test_memory_of_this_host_is_not_the_guests() -> None:
-    """On target `local` the kernel inside is this host's; earlier journals hold its memory as the guest's."""
+    """On target `local` the inside kernel is this host's; earlier journals record its memory as the guest's."""
     growing = record(values={"guest.unreclaimable_mb": noisy(300, 400)})
     here = dataclasses.replace(
         growing,
@@ -221,7 +221,7 @@ def test_growth_that_nobody_can_exclude_is_no_pass() -> None:
 
 
 def test_a_leak_that_the_second_half_leaves_open_is_no_pass() -> None:
-    """`levels off` was said of any second half whose interval reached zero, however wide it was."""
+    """Earlier, any second half whose interval reached zero, however wide, was reported as `levels off`."""
     found = of(
         all_of(record(values={"device.own_mb": lambda t: 100 + 30 * t / 3600 + 25 * math.sin(t / 200)})),
         "leak: memory of the device",
@@ -245,7 +245,7 @@ def test_a_stall_is_found_unless_a_fault_explains_it() -> None:
 
 
 def test_silence_while_the_suite_itself_did_not_run_is_not_the_shares() -> None:
-    """The host slept, or gave the runner no processor: samples are missing, too."""
+    """The host slept, or gave the runner no processor time: samples are missing, too."""
     made = record(values={"probe.age": lambda t: 200.0 if t == 1200 else 1.0})
     slept = dataclasses.replace(made, samples=[s for s in made.samples if not START + 1000 < s.at < START + 1200])
     assert of(all_of(made), "stall: the share").verdict == "fail"
@@ -282,7 +282,7 @@ def test_a_failed_iteration_fails_and_a_broken_one_leaves_no_verdict() -> None:
 
 @pytest.mark.parametrize("judge", ["leaks", "slowdowns", "stalls", "messages"])
 def test_a_judge_that_cannot_decide_keeps_a_run_from_passing(judge: str) -> None:
-    """Unless the user accepts it: nothing was sampled here."""
+    """It is unknown unless the user accepts it: nothing was sampled here."""
     others = {"leaks", "slowdowns", "stalls", "messages"} - {judge}
     found = all_of(record(accept_unknown=others))
     assert overall(found) == "unknown"

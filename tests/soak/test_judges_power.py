@@ -1,6 +1,6 @@
-"""How often judges are wrong about shares and hosts whose truth is known; benchmarks/soak_judges.py does it at length.
+"""How often judges are wrong about shares and hosts with known behaviour; benchmarks/soak_judges.py tries more seeds.
 
-The numbers of wrong verdicts are those of fixed seeds, so that these tests say the same on every machine.
+The numbers of wrong verdicts are for fixed seeds, so these tests give the same result on every machine.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def test_a_sound_share_passes_on_an_idle_host_and_on_a_saturated_one_in_time() -
 
 @pytest.mark.parametrize(("machine", "least"), [("idle", 24), ("saturated", 18)])
 def test_each_request_slower_is_found_in_14_iterations(machine: str, least: int) -> None:
-    """From 5.0 to 11.5 s: passed once as `no slower: -3.36 to +10.43 %`."""
+    """From 5.0 to 11.5 s: this passed earlier as `no slower: -3.36 to +10.43 %`."""
     found = iterations(Share(seconds=5.0, creep=0.5), machine, 14)
     assert found["fail"] >= least and not found["pass"], found
 
 
 @pytest.mark.parametrize("machine", machines())
 def test_a_slow_share_never_passes(machine: str) -> None:
-    """1 % an iteration is 48 % over the run. A host that gets busier at the same time may hide it, and that is said."""
+    """1 % an iteration is 48 % over the run. A host that gets busier meanwhile may hide it; the judge reports that."""
     found = iterations(Share(slower=0.01), machine, 40)
     assert not found["pass"], found
 

@@ -60,7 +60,7 @@ def test_a_process_is_measured() -> None:
 
 
 def test_the_load_of_the_host_as_the_kernel_reports_it(tmp_path: Path) -> None:
-    """Pressure and run queues are counters: what is recorded is what they rose by since the last sample."""
+    """Pressure and run queues are counters: the monitor records their increase since the last sample."""
     (tmp_path / "pressure").mkdir()
 
     def kernel(cpu: int, io: int, waited: int, running: int) -> None:
@@ -114,7 +114,7 @@ def test_a_log_is_read_by_whole_lines(tmp_path: Path) -> None:
 
 
 def test_histograms_of_the_kernel() -> None:
-    """As Linux 6.1 prints them."""
+    """Files as Linux 6.1 prints them."""
     text = (
         "# event histogram\n#\n{ type:        110, err:          0 } hitcount:          6\n"
         "{ type:        110, err: 4294967294 } hitcount:         10\n"
@@ -144,14 +144,14 @@ def test_the_view_shows_what_a_person_wants_to_know() -> None:
 
 
 def test_what_takes_long_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was shown from the start of a soak until its first iteration: minutes of booting and of a build."""
+    """Earlier, a soak showed nothing until its first iteration: for minutes of booting and building."""
     monkeypatch.setattr(soak.view, "OFTEN", 0.02)
     stream = io.StringIO()
     view = View(stream, terminal=True)
     with view.phase("starting target qemu"):
         first = stream.getvalue()
         assert "starting target qemu (0 s)" in first
-        eventually(lambda: len(stream.getvalue()) > len(first))  # drawn again, though nobody calls anything
+        eventually(lambda: len(stream.getvalue()) > len(first))  # drawn again, although nothing calls it
         with view.phase("booting"):
             assert "booting (0 s)" in stream.getvalue()
     view.tick(0.0, None, [("tree", (4, 1), 0.0)])

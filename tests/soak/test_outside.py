@@ -1,4 +1,4 @@
-"""The exported directory on another machine: what is asked there over SSH is what is asked here."""
+"""The exported directory on another machine: the checks over SSH equal those on this host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports: all from the record, within their limits, and safe to open."""
+"""Reports come from the record alone, stay within their limits, and are safe to open."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EVIL = "<script>alert(1)</script>\x1b[31m"
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    """A run with a bit of everything."""
+    """A run with some data of every kind."""
     names = ["tree", "integrity", "git", "tar"]
     plan = Plan(
         target="qemu",

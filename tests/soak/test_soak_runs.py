@@ -1,4 +1,4 @@
-"""Whole runs by the command line on target `local`: finished, killed, resumed, refused."""
+"""Whole runs from the command line on target `local`: finished, killed, resumed, refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run_dir(results: Path) -> Path:
 
 
 def test_a_guest_that_is_described_in_words_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `attach` and `hypervisor` describe theirs."""
+    """A deployment as `attach` and `hypervisor` describe theirs."""
     real = LocalDeployment.environment
     monkeypatch.setattr(LocalDeployment, "environment", lambda self: {**real(self), "guest": "vm: Linux 6.1"})
     facts, _ = soaked(tmp_path, options={"steps": 5}, iterations=1)
@@ -60,7 +60,7 @@ def test_a_run_and_its_journal(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_judges_cannot_decide_is_no_pass(tmp_path: Path) -> None:
-    """It was: `PASS, 6 questions open`, exit status 0."""
+    """Earlier, it was a pass: `PASS, 6 questions open`, exit status 0."""
     some = ["--iterations", "1", "--seed", "1", "--results", str(tmp_path), "--workload", "tree", *QUICK]
     done = soak("local", *some, "--accept-unknown", "leaks")
     assert done.returncode == 3, done.stdout
@@ -175,7 +175,7 @@ def test_an_export_that_vanishes_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_workload_that_somebody_kills_is_no_death_of_the_target(tmp_path: Path) -> None:
-    """The OOM killer, for instance. The soak failed the target for it."""
+    """The OOM killer does this, for instance. Earlier, the soak failed the target for it."""
     args = ["local", "--iterations", "1000000", "--workload", "tree", "--results", str(tmp_path), *QUICK]
     process = subprocess.Popen(command(*args), stderr=subprocess.DEVNULL)
     try:
@@ -192,7 +192,7 @@ def test_a_workload_that_somebody_kills_is_no_death_of_the_target(tmp_path: Path
 
 
 def troubles(results: Path) -> list[dict[str, Any]]:
-    """What the run there recorded as troubles so far."""
+    """The troubles that the run in that directory has recorded so far."""
     with journals.open_existing(run_dir(results), writable=False) as journal:
         return [event.data for event in journal.events("trouble")]
 

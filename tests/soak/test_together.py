@@ -1,4 +1,4 @@
-"""Soaks of several machines as one report: one journal a machine, one verdict; what does not fit is refused."""
+"""Soaks of several machines as one report: one journal for each machine, one verdict; mismatches are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.evidence import sample
 
 
 def machine(place: Path, host: str, *outcomes: str, **more: Any) -> Path:
-    """The run of one machine, with these outcomes of an iteration of 30 minutes each."""
+    """The run of one machine, with these outcomes of iterations of 30 minutes each."""
     words = {"target": "qemu", "jobs": jobs_of(["tree"], 1, {}), "seconds": 3600.0, "version": "1"} | more
     run_dir = place / f"soak-{host}"
     with journals.create(run_dir, Plan(seed=sum(map(ord, host)), **words).model_dump()) as journal:

@@ -34,7 +34,7 @@ def context(tmp_path: Path, **more: Any) -> common.Context:
 
 @pytest.fixture
 def answering(tmp_path: Path) -> Iterator[Callable[[str], None]]:
-    """Gives the runner's part of a look from outside, until the test ends."""
+    """Play the runner's part of checks from outside until the test ends."""
     ended, threads = threading.Event(), list[threading.Thread]()
 
     def run(text: str) -> None:

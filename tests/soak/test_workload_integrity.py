@@ -1,4 +1,4 @@
-"""The exerciser finds wrong file systems, and makes what it found small."""
+"""The exerciser finds wrong file systems, and shrinks the failing sequences."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LosesTheTail(Calls):
 
 
 class CutsBadly(Calls):
-    """Making a file longer leaves rubbish where zeros belong."""
+    """Extending a file leaves garbage where zeros belong."""
 
     @staticmethod
     def ftruncate(fd: int, size: int) -> None:
@@ -44,7 +44,7 @@ class CutsBadly(Calls):
 
 
 class CopiesShort(Calls):
-    """copy_file_range says that it copied more than it did."""
+    """copy_file_range reports more bytes than it copied."""
 
     @staticmethod
     def copy_file_range(

@@ -1,4 +1,4 @@
-"""The kernel build on target `local`, with a tree of a few files that has a kernel's targets of make."""
+"""The kernel build on target `local`, with a tree of a few files that has a kernel's make targets."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_builds_that_are_right(tmp_path: Path) -> None:
 
 
 def test_a_unit_by_calibration(tmp_path: Path) -> None:
-    """Configured outside; the unit is kept for the run; sources are compared from both sides."""
+    """The tree is configured outside; the unit is kept for the run; sources are compared from both sides."""
     first, second = build(tmp_path, 2, unit="auto")
     assert [(i.outcome, i.data.get("objects")) for i in (first, second)] == [("pass", 4)] * 2, (first, second)
     with journals.open_existing(tmp_path / "run", writable=False) as journal:
@@ -102,7 +102,7 @@ def test_other_units(tmp_path: Path, unit: str, objects: int) -> None:
 
 
 def test_the_part_on_the_host_may_say_something_in_its_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it does when it waits for another run's build outside; the journal belongs to the runner's thread."""
+    """This happens while it waits for another run's outside build; the journal belongs to the runner's thread."""
 
     def answering(host: Host, question: dict[str, Any]) -> Any:
         host.note("waiting for the build outside")
@@ -141,7 +141,7 @@ def test_builds_that_are_wrong_inside(tmp_path: Path, extra: str, found: str) ->
 
 
 def test_the_share_is_not_blamed_for_what_is_damaged_in_the_cache(tmp_path: Path) -> None:
-    """What the cache holds of the build outside decided verdicts, whatever had become of it."""
+    """Earlier, the cached outside build decided verdicts even when it was damaged."""
     build(tmp_path, unit="lib")
     (answer,) = (tmp_path / "cache").glob("assay9/soak/kernel/reference-*/reference-*.json")
     answer.write_text(answer.read_text().replace("one.o", "eno.o"))
@@ -150,7 +150,7 @@ def test_the_share_is_not_blamed_for_what_is_damaged_in_the_cache(tmp_path: Path
     said = f"the build outside in the cache is damaged ({answer.name} has changed): making it again"
     assert said in notes(tmp_path)
 
-    answer.write_text(answer.read_text().replace("one.o", "eno.o"))  # what was built there was wrong from the start
+    answer.write_text(answer.read_text().replace("one.o", "eno.o"))  # the build there was wrong from the start
     keep(answer.parent, answer.name)
     shutil.rmtree(tmp_path / "run")
     assert [i.outcome for i in build(tmp_path, unit="lib")] == ["pass"]

@@ -1,4 +1,4 @@
-"""The workloads that run real programs: they pass on a sound file system, and say what a program said."""
+"""The workloads that run real programs: they pass on a sound file system, and report a program's messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_one_iteration_on_a_sound_file_system(
 
 
 def test_a_database_that_has_no_room_is_not_accused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no room is expected, the runner turns such a failure into `cut`."""
+    """When a full disk is expected, the runner turns such a failure into `cut`."""
 
     def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")

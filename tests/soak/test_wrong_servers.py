@@ -1,6 +1,6 @@
-"""Deliberately wrong servers between inside and outside: each is found, and a right one is not accused.
+"""Deliberately wrong servers between inside and outside: each is found, and a correct server passes.
 
-Rates are scaled so that seconds suffice; the real ones, and how long they took, are in benchmarks/results/soak.md
+Rates are scaled so that seconds suffice. benchmarks/results/soak.md has the real rates and how long they took
 (`benchmarks/soak_wrong_servers.py`).
 """
 
@@ -58,9 +58,9 @@ def test_a_lost_rename(tmp_path: Path) -> None:
 
 
 def test_slower_by_a_share_an_iteration(tmp_path: Path) -> None:
-    """30 % an iteration, for as long as it takes: sooner or later no load of the machine hides it.
+    """The server slows by 30 % an iteration until the judge finds it: eventually no load of the machine hides it.
 
-    How many iterations a judge needs for how much, on an idle and on a busy host, is tried in test_judges_power.
+    test_judges_power tries how many iterations a judge needs on an idle and on a busy host.
     """
     facts, _ = soaked(
         tmp_path,
@@ -81,7 +81,7 @@ def test_slower_by_a_share_an_iteration(tmp_path: Path) -> None:
 def test_a_server_that_somebody_kills_is_not_failed_for_it(
     tmp_path: Path, number: signal.Signals, verdict: str
 ) -> None:
-    """Its crash is its own: both end the server, and the iterations that see it, in the same way."""
+    """A crash is the server's own fault, SIGKILL is not; both end the server, and the iterations that see it, alike."""
     made = plan("--leak", "0", options={"steps": 20}, iterations=1_000_000)
     with journals.create(tmp_path / "run", made.model_dump()) as journal:
         Killing(journal, number).run()

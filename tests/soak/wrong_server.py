@@ -1,10 +1,10 @@
-"""A server that is wrong on purpose: a directory served through FUSE, with one fault that shows only with time.
+"""A deliberately wrong server: a directory served through FUSE, with one fault that shows only with time.
 
     python wrong_server.py --leak 1024 EXPORT MOUNTPOINT
 
-`--leak BYTES` a request; `--flip BYTES`: one byte in so many that are read is another; `--lose-rename N`: one in N
-renames says yes and does nothing; `--slower SHARE`: every call takes SHARE longer with each iteration (which it knows
-by the fresh directory that an iteration begins with). Without a fault it must pass every judge.
+`--leak BYTES`: every request leaks BYTES. `--flip BYTES`: one of every BYTES bytes read is wrong. `--lose-rename N`:
+one of N renames succeeds and does nothing. `--slower SHARE`: every call takes SHARE longer with each iteration (the
+server recognises an iteration by its fresh directory). Without a fault it must pass every judge.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A request handler that says so first."""
+    """Wrap a request handler so that it counts the request first."""
 
     @functools.wraps(call)
     def handler(self: WrongServer, *args: Any) -> Any:
@@ -49,7 +49,7 @@ class WrongServer(mfusepy.Operations):  # type: ignore[misc]
     use_ns = True
 
     def arrived(self) -> None:
-        """A request came; `counted` calls it."""
+        """Count a request; `counted` calls this."""
         if self.faults.leak:
             self.leaked.append(bytearray(b"x" * self.faults.leak))
         if self.faults.slower:
@@ -172,7 +172,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     libc.umask(0)
     sys.setswitchinterval(0.001)
-    # nothing is cached: the kernel asks for everything, every time
+    # nothing is cached: the kernel sends every request every time
     server = WrongServer(os.path.realpath(faults.export), faults)
     mfusepy.FUSE(
         server,

@@ -1,6 +1,6 @@
 """A 9P2000.L server that knows six messages, and dies or hangs on request: `fake_server.py UNIX-SOCKET`.
 
-Tstatfs kills it. Treadlink hangs it: from then on it takes connections and answers nobody.
+Tstatfs kills it. Treadlink hangs it: from then on it accepts connections and answers no request.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ hung = threading.Event()
 
 
 def answer(request: Message) -> Message:
-    """The reply; does not return from a fatal request."""
+    """Return the reply; does not return from a fatal request."""
     if isinstance(request, Tversion):
         return Rversion(request.tag, min(request.msize, 65536), request.version)
     if isinstance(request, Tattach):
@@ -58,13 +58,13 @@ def answer(request: Message) -> Message:
 
 
 def serve(client: socket.socket) -> None:
-    """One connection."""
+    """Serve one connection."""
     stream = client.makefile("rb")
     while head := stream.read(4):
         raw = head + stream.read(struct.unpack("<I", head)[0] - 4)
         try:
             reply = answer(decode(raw))
-        except ProtocolError:  # the suite asks what becomes of a type that there is not
+        except ProtocolError:  # the suite tests the reply to a type that does not exist
             reply = Rlerror(struct.unpack_from("<H", raw, 5)[0], EOPNOTSUPP)
         if hung.is_set():
             time.sleep(3600)
@@ -72,7 +72,7 @@ def serve(client: socket.socket) -> None:
 
 
 def main(path: str) -> None:
-    """Listen for ever."""
+    """Listen forever."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)

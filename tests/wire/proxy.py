@@ -1,7 +1,7 @@
-"""A man in the middle between a client and the reference server, who makes the server wrong on purpose.
+"""A proxy between a client and the reference server that makes the server deliberately wrong.
 
-A `Fault` sees every request before the server and every reply before the client; what it does not touch passes as it
-is. Rule of this module: it knows connections and frames; the faults are in `tests.wire.wrong_server` and its tests.
+A `Fault` sees every request before the server does and every reply before the client does; all other frames pass
+unchanged. This module knows only connections and frames; the faults are in `tests.wire.wrong_server` and its tests.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ class Fault:
     """What the server exports, as the host names it."""
 
     def on_request(self, request: Message) -> Message | bytes | None:
-        """What goes to the server; bytes are sent to the client in its place as the reply, None is swallowed."""
+        """Return the message for the server; bytes go to the client as the reply instead, and None drops the request."""
         return request
 
     def on_undecoded(self, raw: bytes) -> bytes | None:
-        """What goes to the server of a frame that is not a sound request; None where nothing does."""
+        """Return what the server gets for a frame that is not a valid request; None drops the frame."""
         return raw
 
     def on_reply(self, request: Message, reply: Message) -> Message | bytes | list[Message] | None:
-        """What goes to the client: one reply, several, bytes as they are, or nothing at all."""
+        """Return what the client gets: one reply, several, raw bytes, or nothing."""
         return reply
 
 
 class Proxy:
-    """Listens on `address` and passes everything on to `upstream`, with the fault in between."""
+    """Listens on `address` and forwards everything to `upstream`, through the fault."""
 
     def __init__(self, fault: type[Fault], upstream: str, address: Path, export: Path) -> None:
         self.fault, self.upstream, self.export = fault, upstream, export
@@ -80,11 +80,11 @@ class _Connection:
         self._lock = threading.Lock()
 
     def forth(self) -> None:
-        """Requests, until the client is gone."""
+        """Forward requests until the client disconnects."""
         for raw in _frames(self.client):
             try:
                 request = decode(raw)
-            except ProtocolError:  # what a case broke on purpose
+            except ProtocolError:  # a frame that a case broke on purpose
                 passed = self.fault.on_undecoded(raw)
                 if passed is HANG_UP:
                     break
@@ -103,7 +103,7 @@ class _Connection:
         _end(self.client, self.server)
 
     def back(self) -> None:
-        """Replies, until the server is gone."""
+        """Forward replies until the server disconnects."""
         for raw in _frames(self.server):
             reply = decode(bytes(raw))
             with self._lock:
@@ -120,7 +120,7 @@ class _Connection:
 
 
 def _frames(stream: socket.socket) -> Iterator[bytes]:
-    """Whole frames, until the end of the stream."""
+    """Yield whole frames until the end of the stream."""
     with contextlib.suppress(OSError), stream.makefile("rb") as source:
         while head := source.read(4):
             yield head + source.read(struct.unpack("<I", head)[0] - 4)

@@ -1,4 +1,4 @@
-"""The exported directory of another machine: an agent's calls do there what this host's calls do here."""
+"""The exported directory of another machine: an agent's calls there do the same as this host's calls here."""
 
 from __future__ import annotations
 

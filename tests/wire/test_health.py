@@ -1,4 +1,4 @@
-"""What an earlier case did to a server is charged to no later one; what a server does not implement is said once."""
+"""A later case does not fail for damage by an earlier one; an unimplemented message is reported once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Start = Callable[..., WireRunner]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Bring up a runner on the reference server with a fault, or on a server that stands in the keywords."""
+    """Bring up a runner on the reference server with a fault, or on a server given by keywords."""
     made: list[WireRunner] = []
 
     def begin(fault: str = "Right", profile: Profile | None = None, **server: object) -> WireRunner:
@@ -52,7 +52,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def short_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probe waits less for what is never answered; on a busy machine it waits longer by itself."""
+    """The probe waits less for missing replies; on a busy machine it extends the wait itself."""
     monkeypatch.setattr("conformance.raw.health._WAIT", 1.0)
 
 
@@ -61,12 +61,12 @@ def run(runner: WireRunner, function: Callable[[Wire], None]) -> CaseResult:
 
 
 def hangs(wire: Wire) -> None:
-    """The server keeps this request, and the lock that it took for it."""
+    """The server keeps this request and the lock that it took for it."""
     wire.client.symlink.send(wire.root, b"hang", b"x").result(timeout=0.5)
 
 
 def hangs_unseen(wire: Wire) -> None:
-    """The same, and the case itself waits for no reply."""
+    """The same, and the case does not wait for a reply."""
     wire.client.symlink.send(wire.root, b"hang", b"x")
 
 
@@ -77,13 +77,13 @@ def hangs_as_allowed(wire: Wire) -> None:
 
 
 def renames(wire: Wire) -> None:
-    """Passes where nobody holds the lock."""
+    """Passes when nothing holds the lock."""
     wire.host.file(b"old", b"x")
     wire.client.renameat(wire.root, b"old", wire.root, b"new")
     equal("names in the directory", wire.host.names(), {b"new"})
 
 
-# ---- a server that an earlier case hurt
+# ---- a server that an earlier case damaged
 
 
 @pytest.mark.parametrize("hang", [hangs, hangs_unseen, hangs_as_allowed])
@@ -113,7 +113,7 @@ def test_later_cases_would_be_charged_if_only_the_version_was_asked_for(
 
 
 def test_a_server_with_a_request_outstanding_is_started_again_though_it_serves(start: Start) -> None:
-    """What the work after a case does not touch may be held as well."""
+    """The server may also hold a lock that the work after a case does not touch."""
     runner = start("HoldsALock")
     runner.session.missing = {"Trenameat": "answered EOPNOTSUPP"}  # so that the health check renames in another way
     before = runner.session.server.pid()
@@ -126,7 +126,7 @@ def test_a_server_with_a_request_outstanding_is_started_again_though_it_serves(s
 def test_a_server_of_somebody_else_that_hangs_is_an_error_from_then_on(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It cannot be started again; what runs on it judges nothing any more."""
+    """The server cannot be restarted; later cases on it give no verdict."""
     ours = start("Right")
     export, address = ours.session.server.export, tmp_path / "s"
     assert export is not None
@@ -135,7 +135,7 @@ def test_a_server_of_somebody_else_that_hangs_is_an_error_from_then_on(
     try:
         runner = start("theirs", program="external", address=str(address), export=str(export))
         assert run(runner, renames).verdict == "pass"
-        monkeypatch.setattr("conformance.run.session._ALIVE", 0.5)  # from here on it never serves
+        monkeypatch.setattr("conformance.run.session._ALIVE", 0.5)  # from here on it never serves again
         assert run(runner, hangs).verdict == "fail"
         for _ in range(2):
             later = run(runner, renames)
@@ -147,11 +147,11 @@ def test_a_server_of_somebody_else_that_hangs_is_an_error_from_then_on(
 
 def test_last_words_are_those_of_the_case(start: Start) -> None:
     def is_loud(wire: Wire) -> None:
-        """Writes more to the log than is kept of it."""
+        """Writes more to the log than the suite keeps."""
         wire.client.statfs(wire.root)
 
     def dies(wire: Wire) -> None:
-        """The server says a few words and dies."""
+        """The server writes a few words to its log and dies."""
         wire.client.readlink.send(wire.root).wait()
 
     runner = start("Talks")
@@ -163,7 +163,7 @@ def test_last_words_are_those_of_the_case(start: Start) -> None:
     assert "xxx" not in dead.reason and "xxx" not in str(dead.log_excerpts)
 
 
-# ---- a message that the server does not implement
+# ---- a message that the server does not have
 
 
 def locks(wire: Wire) -> None:
@@ -226,7 +226,7 @@ def test_a_message_that_is_declared_unsupported_and_is_there_is_reported(start: 
 
 @pytest.mark.usefixtures("short_probes")
 def test_a_server_that_hangs_up_on_a_message_only_has_it_and_serves_it_wrongly(start: Start) -> None:
-    """What a message of an unknown type is answered with, this one is not."""
+    """The server answers this message differently from a message of an unknown type."""
     runner = start("HangsUpOnTlock")
     assert runner.not_implemented() == []
     assert run(runner, locks).verdict == "fail"

@@ -1,4 +1,4 @@
-"""What the host says of the export: what is gone is the target's doing, what cannot be made or looked at is not."""
+"""Errors of the host on the export: a missing file is the target's fault, a failed create or look is not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def host(tmp_path: Path) -> HostDirectory:
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
-    """The host answers that call with the errno from now on."""
+    """Let that call fail with the errno on the host from now on."""
 
     def refuse(*_args: object, **_how: object) -> None:
         raise OSError(number, os.strerror(number))

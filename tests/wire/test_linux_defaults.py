@@ -1,4 +1,4 @@
-"""What the raw client sends where a case says nothing is what Linux sends: its defaults against recorded traffic."""
+"""By default the raw client sends what Linux sends: its defaults are compared with recorded traffic."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ OF_ANOTHER_KIND: Final = {
 
 
 def said(message: Any) -> tuple[object, ...]:
-    """What of a request the client decides, not the file, the fid or the user it is about."""
+    """The fields of a request that the client decides, without the file, the fid or the user."""
     match type(message).__name__:
         case "Tversion":
             return (message.tag, message.version)
@@ -111,7 +111,7 @@ CALLS: Final[dict[str, Callable[[Client], Pending[Any]]]] = {
 
 
 class Silent(Client):
-    """A client that keeps what it would send."""
+    """A client that keeps requests instead of sending them."""
 
     def __init__(self) -> None:
         self.msize = 8192
@@ -163,7 +163,7 @@ def test_every_message_of_linux_is_compared() -> None:
 
 
 def test_bits_that_linux_always_adds_are_added() -> None:
-    """Whatever flags a case asks for."""
+    """This holds for all flags that a case asks for."""
     always = -1
     for message in RECORDED["Tlcreate"]:
         always &= message.flags
@@ -174,7 +174,7 @@ def test_bits_that_linux_always_adds_are_added() -> None:
 
 
 def test_readdir_asks_for_as_much_as_linux() -> None:
-    """READDIR_HEADER is kept free; a server that names an iounit may be asked for less."""
+    """READDIR_HEADER is kept free; the client may ask for less when a server sets an iounit."""
     for origin, msize in (("captured-linux.txt", 1 << 20), ("captured-linux-6.12.txt", 1 << 17)):
         of_one = [g.message for g in read() if g.origin.startswith(f"{origin}:")]
         counts = {message.count for message in of_one if isinstance(message, messages.Treaddir)}
@@ -185,7 +185,7 @@ def test_readdir_asks_for_as_much_as_linux() -> None:
 
 
 def test_defaults_that_differ_are_reported() -> None:
-    """The comparison can fail: what the client sent before it was compared is not among the recorded traffic."""
+    """The comparison can fail: the client's earlier requests are not in the recorded traffic."""
     client = Silent()
     for sent in (
         client.lcreate.send(1, b"a", exact=True),

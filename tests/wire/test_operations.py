@@ -1,4 +1,4 @@
-"""The raw client has one operation for each declared request, with the fields as parameters under their names."""
+"""The raw client has one operation for each declared request; its parameters have the names of the fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUES: dict[str, object] = {"bytes": b"v", "Buffer": b"v", "tuple[int, int]": (
 
 
 def sent(name: str) -> tuple[Any, dict[str, Any]]:
-    """The message of an operation that gets a value of its own for each parameter, and these values."""
+    """The message of an operation that gets a distinct value for each parameter, and these values."""
     parameters = [p for p in inspect.signature(OPERATIONS[name]._send).parameters.values() if p.name != "self"]
     values: dict[str, Any] = {}
     for number, one in enumerate(p for p in parameters if p.name not in OF_THE_CALL):

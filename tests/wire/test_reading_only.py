@@ -1,4 +1,4 @@
-"""A further server with a read-only export, of each program that can have one."""
+"""A further server with a read-only export, for each program that supports one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _programs(directory: Path) -> dict[str, Started[Any]]:
 
 @pytest.mark.parametrize("name", ["reference", "diod", "ganesha", *VHOST_USER])
 def test_it_is_of_the_same_kind_and_read_only(name: str, tmp_path: Path) -> None:
-    """Whoever composes a further server of a device has to hand on the front end's variant."""
+    """Code that composes a further server of a device has to pass on the front end's variant."""
     first = _programs(tmp_path)[name]
     (tmp_path / "other").mkdir()
     other = first.reading_only(tmp_path / "other")

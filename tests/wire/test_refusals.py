@@ -1,4 +1,4 @@
-"""Whether a request is refused, and with which errno, are two questions, and the second weighs less."""
+"""Whether a request is refused and with which errno are two questions; the second has a lower severity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ASKED = Tlopen(1, 2, 0)
 
 
 def answered(errno: int, expect: Expect) -> WrongAnswer:
-    """The finding about a request that was answered so."""
+    """The finding for a request with that answer."""
     reply = Rlerror(1, errno) if errno else Rlopen(1, (0, 0, 0), 0)  # type: ignore[arg-type]
     return WrongAnswer(ASKED, reply, errno, expect)
 

@@ -1,5 +1,7 @@
-"""The crate p9 as it was released lets a guest out of its share by `..`; what fixed it is Debian's patch, upstream's
-37ff802. The suite finds the one, and says nothing of the kind about the other."""
+"""The released crate p9 lets a guest out of its share by `..`; Debian's patch (37ff802 upstream) fixes this.
+
+The suite finds the escape in the released crate and reports none in the fixed one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Target `socket`: a server of the user's own, and one line for each way in which it cannot be tested."""
+"""Target `socket`: the user's own server, and one line for each reason why it cannot be tested."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.wire.test_survival import case_of
 
 @contextlib.contextmanager
 def answering(address: Path, reply: Callable[[bytes], bytes]) -> Iterator[None]:
-    """A server that answers whatever comes first with `reply`."""
+    """A server that answers the first bytes with `reply`."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(address))
     listener.listen(8)
@@ -144,7 +144,7 @@ def test_what_is_asked_before_the_first_case_leaves_nothing_on_the_share(
 
 
 def test_what_cannot_be_looked_at_is_undrivable(served: tuple[str, Path], tmp_path: Path) -> None:
-    """Without --export, cases that look at the host say so; the others say something all the same."""
+    """Without --export, cases that need the host say so; the other cases still give a verdict."""
 
     def looks(wire: Wire) -> None:
         wire.host.names()

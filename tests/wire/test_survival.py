@@ -1,4 +1,4 @@
-"""A server that dies or hangs is started again, the case is charged with it, and the run goes on."""
+"""A server that dies or hangs is restarted, the case fails for it, and the run goes on."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def kills_unseen(wire: Wire) -> None:
 
 
 def case_of(function: Callable[[Wire], None]) -> Case:
-    """`function` as a case, outside of the library."""
+    """`function` as a case outside the catalogue."""
     return made_case(
         function,
         id=f"FAKE-{len(function.__name__):03}",
@@ -78,7 +78,7 @@ def run(runner: WireRunner, function: Callable[[Wire], None]) -> CaseResult:
 
 
 def impatient(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.5) -> None:
-    """A server that hangs is given up soon. As of its next start it has all the time that a busy machine may take."""
+    """The suite soon gives up a server that hangs. From its next start, the server has the full time limit again."""
     real = WireSession.recover
 
     def recover(session: WireSession) -> None:
@@ -127,7 +127,7 @@ def test_a_server_that_never_comes_back_ends_as_infrastructure(runner: WireRunne
 
 
 def sent(runner: WireRunner, number: signal.Signals) -> CaseResult:
-    """What came of a case during which somebody else sent the server a signal."""
+    """The result of a case during which another process signalled the server."""
 
     def is_sent_one(wire: Wire) -> None:
         """Asks a server that somebody has just ended."""
@@ -194,7 +194,7 @@ def test_an_export_that_somebody_removes_is_made_again(runner: WireRunner) -> No
 
 @pytest.mark.parametrize("family", ["fake", "confinement"])
 def test_a_scratch_directory_that_somebody_removes_is_made_again(runner: WireRunner, family: str) -> None:
-    """The socket went with it, and the server was charged with taking no connection: systemd-tmpfiles does that."""
+    """systemd-tmpfiles does this. Earlier, the socket went, too, and the server failed for refusing connections."""
     server = runner.session.server
     assert isinstance(server, CommandServer) and server._short is not None
     scratch = server._short.path
@@ -213,7 +213,7 @@ def test_a_scratch_directory_that_somebody_removes_is_made_again(runner: WireRun
 
 
 def test_an_export_that_goes_in_a_case_of_confinement_is_the_servers_fault(runner: WireRunner) -> None:
-    """Such a case asks for just that; the server may have done it."""
+    """Such a case tests exactly this; the server may have moved the directory."""
     export = runner.session.server.export
     assert export is not None
 

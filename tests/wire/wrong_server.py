@@ -1,4 +1,4 @@
-"""The reference server with a fault in front of it, as one program: `wrong_server.py FAULT UNIX-SOCKET EXPORT`."""
+"""The reference server behind a fault, as one program: `wrong_server.py FAULT UNIX-SOCKET EXPORT`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Right(Fault):
 
 
 class HoldsALock(Fault):
-    """Tsymlink of `hang` is never answered, and from then on no Trenameat of anybody: it waits for the same lock. All
-    else is served."""
+    """Tsymlink of `hang` is never answered. From then on no Trenameat is answered either: it waits for the same lock.
+    All other requests are served."""
 
     held = threading.Event()
 
@@ -51,14 +51,14 @@ class Talks(HoldsALock):
 
 
 class NoLocks(Fault):
-    """Tlock is not implemented, and says so."""
+    """Tlock is not implemented, and its reply says so."""
 
     def on_request(self, request: Message) -> Message | bytes | None:
         return frame(m.Rlerror(request.tag, EOPNOTSUPP)) if isinstance(request, m.Tlock) else request
 
 
 class HangsUp(Fault):
-    """Tlock and types that there are not end the connection."""
+    """Tlock and unknown types end the connection."""
 
     def on_request(self, request: Message) -> Message | bytes | None:
         return HANG_UP if isinstance(request, m.Tlock) else request
@@ -68,7 +68,7 @@ class HangsUp(Fault):
 
 
 class PassesOver(Fault):
-    """Tlock and types that there are not are left without a reply."""
+    """Tlock and unknown types get no reply."""
 
     def on_request(self, request: Message) -> Message | bytes | None:
         return None if isinstance(request, m.Tlock) else request
@@ -78,14 +78,14 @@ class PassesOver(Fault):
 
 
 class HangsUpOnTlock(Fault):
-    """Tlock ends the connection, a type that there is not is refused: that is a fault, not an unsupported message."""
+    """Tlock ends the connection, an unknown type is refused: this is a fault, not an unsupported message."""
 
     def on_request(self, request: Message) -> Message | bytes | None:
         return HANG_UP if isinstance(request, m.Tlock) else request
 
 
 def main(fault: type[Fault], address: Path, export: Path) -> None:
-    """Serve for ever."""
+    """Serve forever."""
     inner = f"{address}.inner"
     Path(inner).unlink(missing_ok=True)
     serve = [sys.executable, "-m", "reference_server", "serve", str(export), "--unix", inner]

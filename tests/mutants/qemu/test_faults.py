@@ -1,7 +1,7 @@
-"""A fault in the source of a real QEMU is found by the cases that are there for it.
+"""The cases for a fault find it in the source of a real QEMU.
 
-`ASSAY9_QEMU_BUILD` names a build directory of QEMU 7.2, beside or below its sources, that is there for this alone: each
-fault is put into the sources, built, tried and taken out again. How to make one: docs/selftest.md.
+`ASSAY9_QEMU_BUILD` names a build directory of QEMU 7.2, beside or below its sources, used for nothing else. Each fault
+is put into the sources, built, tried and removed again. docs/selftest.md says how to make the directory.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _with(fault: SourceFault) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def items() -> Iterator[dict[str, list[Item]]]:
     yield {name: found for layer in ("wire", "ring") for name, found in collected(layer, "qemu").items()}
-    _build()  # what is left has no fault
+    _build()  # the remaining build has no fault
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
