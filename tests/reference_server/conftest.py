@@ -25,7 +25,7 @@ MakePeer = Callable[..., Peer]
 
 @pytest.fixture(autouse=True)
 def no_umask() -> Iterator[None]:
-    """As ``assay9 serve`` sets it."""
+    """Set the umask as ``assay9 serve`` does."""
     mask = os.umask(0)
     yield
     os.umask(mask)
@@ -33,7 +33,7 @@ def no_umask() -> Iterator[None]:
 
 @pytest.fixture
 def health() -> Iterator[Health]:
-    """Fails the test when a handler raised what it should not."""
+    """Fails the test when a handler raised an unexpected exception."""
     health = Health()
     yield health
     assert not health.unexpected, health.unexpected
@@ -41,7 +41,7 @@ def health() -> Iterator[Health]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The exported directory; what is beside it must never be reached."""
+    """The exported directory; nothing beside it may ever be reached."""
     path = tmp_path / "export"
     path.mkdir(mode=0o755)
     (tmp_path / "secret").write_text("outside")
@@ -75,10 +75,10 @@ def hostfs(folder: Path) -> Iterator[HostStore]:
 
 @pytest.fixture
 def connect(health: Health) -> Iterator[MakePeer]:
-    """Makes peers, each a client of its own; afterwards nothing of them may be left."""
+    """Makes peers, each a separate client; afterwards nothing of them may be left."""
     peers: list[Peer] = []
     stores: list[HostStore] = []
-    gc.collect()  # what earlier tests left to the collector is not ours
+    gc.collect()  # garbage of earlier tests does not count here
     before = held()
 
     def make(store: object, limits: Limits | None = None, **options: object) -> Peer:

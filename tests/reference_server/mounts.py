@@ -1,4 +1,4 @@
-"""File systems of a test's own."""
+"""File systems that a test mounts for itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def mounted(*arguments: str, at: Path) -> Iterator[Path]:
-    """``mount ARGUMENTS AT`` for the block; skips where nothing can be mounted."""
+    """``mount ARGUMENTS AT`` for the block; skips the test where mount is not possible."""
     at.mkdir(exist_ok=True)
     done = subprocess.run(["mount", *arguments, str(at)], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,6 +1,6 @@
 """A client of one Session without any I/O, for tests.
 
-Requests are real frames through the codec.  Work that a session hands out is kept, to be run when the test says so.
+Requests are real frames through the codec.  The peer keeps work that a session hands out, until the test runs it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ R = TypeVar("R", bound=Message)
 
 
 class Failed(AssertionError):
-    """The server answered with an error that the test did not ask for."""
+    """The server answered with an error that the test does not expect."""
 
     def __init__(self, request: Message, ecode: int) -> None:
         super().__init__(f"{request!r} -> {codec_name(ecode)}")
@@ -50,7 +50,7 @@ def codec_name(ecode: int) -> str:
 
 
 class _Outlet:
-    """Collects replies.  ``pieces`` cuts the memory for data up, as a ring would."""
+    """Collects replies.  ``pieces`` splits the memory for data, as a ring would."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -72,7 +72,7 @@ class _Outlet:
 
 
 class Peer:
-    """Speaks to one session of its own."""
+    """Speaks to its own session."""
 
     def __init__(
         self,
@@ -111,20 +111,20 @@ class Peer:
         return self._fid
 
     def send(self, request: Message, crowded: bool = False) -> None:
-        """Send and leave what comes of it in ``replies`` and ``work``."""
+        """Send; the results are in ``replies`` and ``work``."""
         work = self.session.receive(memoryview(codec.frame(request)), _Outlet(self), crowded)
         if work is not None:
             self.work.append(work)
 
     def run_work(self) -> None:
-        """Run all that was handed out, again and again as long as it asks for it."""
+        """Run all work that was handed out, repeatedly as long as it asks for that."""
         while self.work:
             work = self.work.pop(0)
             if work.run() is not None:
                 self.work.append(work)
 
     def call(self, request: Message) -> Message:
-        """Send, run the work if there is any, and return the reply."""
+        """Send, run any work, and return the reply."""
         self.send(request)
         self.run_work()
         assert self.replies, f"no reply to {request!r}"
@@ -134,7 +134,7 @@ class Peer:
         return reply
 
     def ok(self, request: Message, expected: type[R]) -> R:
-        """The reply, which has to be a success."""
+        """Return the reply, which must be a success."""
         reply = self.call(request)
         if isinstance(reply, Rlerror):
             raise Failed(request, reply.ecode)
@@ -142,7 +142,7 @@ class Peer:
         return reply
 
     def error(self, request: Message) -> int:
-        """The errno of a request that has to fail."""
+        """Return the errno of a request that must fail."""
         reply = self.call(request)
         assert isinstance(reply, Rlerror), f"{request!r} -> {reply!r}"
         return reply.ecode
@@ -157,7 +157,7 @@ class Peer:
         return fid
 
     def qid(self, *names: bytes) -> Qid:
-        """The qid of the file at ``names``, of which there has to be at least one."""
+        """The qid of the file at ``names``, at least one name."""
         fid = self.fid()
         reply = self.ok(Twalk(self.tag(), self.root, fid, names), Rwalk)
         self.clunk(fid)
@@ -191,5 +191,5 @@ class Peer:
         return found
 
     def close(self) -> None:
-        """The client is gone."""
+        """Disconnect the client."""
         self.session.close()

@@ -1,4 +1,4 @@
-"""What tests ask for again and again, in a session of :class:`Peer`."""
+"""Requests that many tests send in a session of :class:`Peer`."""
 
 from __future__ import annotations
 

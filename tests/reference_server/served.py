@@ -1,4 +1,4 @@
-"""A server process of a test's own, with few descriptors where that is wanted."""
+"""A server process for one test, with few descriptors if wanted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Served:
         return self._wires[-1]
 
     def try_to_connect(self) -> bool:
-        """Whether a peer is let in."""
+        """Whether the server accepts a peer."""
         try:
             self.connect().begin()
         except (EOFError, ConnectionError):
@@ -46,8 +46,7 @@ class Served:
 
 
 def limited(limit: int, handles: bool = True) -> list[str]:
-    """Words before a command, which then has at most ``limit`` descriptors.  Without ``handles`` it opens no files by
-    their handles."""
+    """Prefix of a command that limits it to ``limit`` descriptors.  Without ``handles`` it opens no files by handle."""
     if os.geteuid() != 0:
         return ["prlimit", f"--nofile={limit}:{limit}"]
     # Root would raise its own limit.
@@ -57,7 +56,7 @@ def limited(limit: int, handles: bool = True) -> list[str]:
 
 @contextmanager
 def serving(folder: Path, limit: int, *options: str, handles: bool = True) -> Iterator[Served]:
-    """``folder``, with at most ``limit`` descriptors."""
+    """Serve ``folder`` with at most ``limit`` descriptors."""
     path, log = str(folder.parent / "s"), folder.parent / "log"
     command = [sys.executable, "-m", "reference_server", "serve", str(folder), "--unix", path, *options]
     whole = [*limited(limit, handles), *command]

@@ -1,4 +1,4 @@
-"""The commands, as processes."""
+"""The commands as processes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def begin(sock: socket.socket, aname: bytes = b"") -> bytes:
 
 
 def test_a_record_is_read_while_it_is_written_and_after_kill_9(folder: Path, tmp_path: Path) -> None:
-    """The last frames before the end of a server are those that one wants to see; they were lost in a buffer."""
+    """The last frames before the end of a server matter most; earlier, they were lost in a buffer."""
     path, record = str(tmp_path / "s"), tmp_path / "record"
     argv = [*COMMAND, "serve", str(folder), "--unix", path, "--record", str(record)]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""What stores guarantee when calls overlap: said of every method, and held by each store."""
+"""What stores guarantee when calls overlap: each method documents it, and each store keeps it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_method_that_workers_call_says_what_holds_when_calls_overlap(role:
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """The results of calls that begin together, exceptions among them."""
+    """The results of calls that begin together, including exceptions."""
     gate = threading.Barrier(len(calls))
 
     def begin(call: Callable[[], Any]) -> Any:
@@ -78,7 +78,7 @@ def test_two_listings_of_one_open_directory_take_turns(folder: Path, monkeypatch
             return fill(fd)
         try:
             seen = fill(fd)
-            second.wait(0.1)  # room for the other call to come in, if nothing keeps it out
+            second.wait(0.1)  # time for the other call to enter, if nothing blocks it
             return seen
         finally:
             inside.release()
@@ -93,7 +93,7 @@ def test_two_listings_of_one_open_directory_take_turns(folder: Path, monkeypatch
 
 
 def test_a_directory_that_is_read_again_keeps_the_number_of_its_descriptor(folder: Path) -> None:
-    """A call on another thread must never come upon another file under a number that was closed meanwhile."""
+    """A call on another thread must never use a descriptor number that was closed and reused meanwhile."""
     opened = HostStore(str(folder)).root(Client()).open_directory(ROOT)
     assert isinstance(opened, HostDirectory)
     (folder / "before").touch()

@@ -1,7 +1,7 @@
-"""Nothing outside the export is reached, with somebody on the host at work against it all the while.
+"""Nothing outside the export is reached, even while a process on the host attacks it.
 
-The attacker is a process of the host that may rename anything in the export.  The guest sends what a hostile guest
-would.  Outside lies a tree whose every name, content, mode and time is compared afterwards.
+The attacker is a process of the host that may rename anything in the export.  The guest sends the requests of a hostile
+guest.  Afterwards every name, content, mode and time of a tree outside is compared.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def outside(tmp_path: Path) -> Path:
 
 
 def portrait(path: Path) -> dict[str, tuple[object, ...]]:
-    """All that can be seen of a tree."""
+    """All visible properties of a tree."""
     found: dict[str, tuple[object, ...]] = {}
     for folder, folders, files in os.walk(path):
         for name in [".", *folders, *files]:
@@ -64,7 +64,7 @@ def peer(request: pytest.FixtureRequest, connect: MakePeer, folder: Path) -> Ite
 
 @contextmanager
 def attacker(act: Callable[[], None]) -> Iterator[None]:
-    """``act`` again and again in a process of its own."""
+    """Run ``act`` repeatedly in its own process."""
     child = os.fork()
     if not child:
         try:
@@ -84,13 +84,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def exchange(one: Path, two: Path) -> None:
-    """renameat2(RENAME_EXCHANGE): at no moment is either name missing."""
+    """Exchange names by renameat2(RENAME_EXCHANGE): neither name is ever missing."""
     if _libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), 2):
         raise OSError(ctypes.get_errno(), "exchange")
 
 
 def requests(peer: Peer, random_: random.Random, directory: bytes, enough: Callable[[], bool]) -> Iterator[Message]:
-    """What a guest can do with what is called ``directory``, in any order, for a while, and until it is enough."""
+    """Requests that a guest can send for the name ``directory``, in any order, until the attack was long enough."""
     begun = time.monotonic()
     tag, root = peer.tag, peer.root
     names = [b"f", b"passwd", b"sub", b"new", b"x", b"..", b"outside", b"secret"]
@@ -131,13 +131,13 @@ def requests(peer: Peer, random_: random.Random, directory: bytes, enough: Calla
 
 
 def over(begun: float, enough: bool) -> bool:
-    """Whether an attack that began then has lasted long enough: a busy machine needs longer for as many requests."""
+    """Whether an attack begun at ``begun`` has lasted long enough: a busy machine needs longer for enough requests."""
     passed = time.monotonic() - begun
     return passed > PATIENT or (enough and passed > SECONDS)
 
 
 def send_all(peer: Peer, folder: Path, outside: Path, directory: bytes) -> dict[str, int]:
-    """Send them; no reply may show anything of outside.  Returns how often what was answered."""
+    """Send the requests; no reply may show anything of outside.  Returns the count of each answer."""
     inodes = {os.lstat(path).st_ino for path in portrait(outside)}
     answers: dict[str, int] = {}
     for request in requests(
@@ -194,7 +194,7 @@ def test_a_file_swapped_for_a_link_to_outside(peer: Peer, folder: Path, outside:
 
 
 def test_a_file_swapped_for_a_fifo_or_a_device_is_not_opened(peer: Peer, folder: Path, outside: Path) -> None:
-    """Opening the fifo would wait for ever; the time this takes is the proof."""
+    """Opening the fifo would wait forever; that the test ends is the proof."""
     (folder / "d").mkdir()
     (folder / "d" / "f").write_bytes(b"inside")
     os.mkfifo(folder / "d" / "p")
@@ -211,7 +211,7 @@ def test_a_file_swapped_for_a_fifo_or_a_device_is_not_opened(peer: Peer, folder:
 
 
 def test_a_directory_moved_out_has_no_way_up(peer: Peer, folder: Path, outside: Path) -> None:
-    """From a directory that was moved out of the export ``..`` must not lead to where it lies now."""
+    """In a directory that was moved out of the export, ``..`` must not lead to its new parent."""
     inner = folder / "a" / "b"
     inner.mkdir(parents=True)
     inode = os.stat(outside).st_ino
@@ -254,7 +254,7 @@ def test_moved_out_and_standing_still(peer: Peer, folder: Path, outside: Path) -
 
 @pytest.mark.parametrize("target", ["{}", "..", "../..", "../outside", "/proc/self/root{}", "/proc/self/fd/{fd}"])
 def test_links_made_by_anybody_lead_nowhere(peer: Peer, folder: Path, outside: Path, target: str) -> None:
-    """Absolute ones name the decoy alone: should one lead somewhere, nothing of this machine is lost."""
+    """Absolute links name only the decoy: if the server follows one, nothing else on this machine is damaged."""
     fd = os.open(outside, os.O_RDONLY | os.O_DIRECTORY)
     before = portrait(outside)
     target = target.format(outside, fd=fd)
@@ -283,7 +283,7 @@ def test_what_lies_above_the_export_is_not_even_shown(peer: Peer, folder: Path) 
 
 
 def test_a_deep_tree(connect: MakePeer, hostfs: HostStore) -> None:
-    """A path of more than 65,535 bytes (GitLab qemu#3358), each step by a fid of its own."""
+    """A path of more than 65,535 bytes (GitLab qemu#3358), with a separate fid for each step."""
     peer = connect(hostfs)
     fid, name = peer.root, b"x" * 255
     for _ in range(300):
@@ -295,7 +295,7 @@ def test_a_deep_tree(connect: MakePeer, hostfs: HostStore) -> None:
     deep = peer.walk(start=fid)
     peer.ok(m.Tlcreate(peer.tag(), deep, b"f", c.O_RDWR, 0o644, 0), m.Rlcreate)
     peer.ok(m.Twrite(peer.tag(), deep, 0, b"deep"), m.Rwrite)
-    # The kernel gives no path as long as this, so the way up and the removal by fid are refused, not misled.
+    # The kernel returns no path of this length, so `..` and removal by fid are refused; they must not hit another file.
     assert peer.error(m.Twalk(peer.tag(), fid, peer.fid(), (b"..",))) == c.ENAMETOOLONG
     assert peer.error(m.Tremove(peer.tag(), peer.walk(b"f", start=fid))) == c.ENAMETOOLONG
     peer.ok(m.Tunlinkat(peer.tag(), fid, b"f", 0), m.Runlinkat)

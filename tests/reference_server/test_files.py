@@ -1,4 +1,4 @@
-"""Files through one session, alike on every store."""
+"""Files through one session, with the same results on every store."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_open_modes(peer: Peer) -> None:
     fid = peer.walk(b"f")
     assert peer.error(m.Tlopen(peer.tag(), fid, 3)) == c.EINVAL
     assert peer.error(m.Tlopen(peer.tag(), fid, c.O_DIRECTORY)) == c.ENOTDIR
-    # What the client's kernel dealt with, or what speaks of its own cache, does no harm.
+    # Flags that the client's kernel has handled, or that concern its own cache, have no effect.
     ignored = c.O_CREAT | c.O_EXCL | c.O_NOCTTY | c.O_DIRECT | c.O_LARGEFILE | c.O_CLOEXEC | c.O_NOFOLLOW
     peer.ok(m.Tlopen(peer.tag(), fid, ignored), m.Rlopen)
     assert read(peer, fid) == b"abc"
@@ -111,7 +111,7 @@ def test_the_largest_read_and_write(connect: MakePeer, store: Store) -> None:
         peer = connect(store, msize=msize)
         room = msize - c.TWRITE_HDRSZ
         fid = create(peer, b"f%d" % msize, os.urandom(room))
-        # As much as a reply can hold, to the byte; propolis#565 is what comes of keeping 24 bytes free.
+        # The data fills the reply to the byte; keeping 24 bytes free caused propolis#565.
         peer.ok(m.Twrite(peer.tag(), fid, room, bytes(c.TWRITE_HDRSZ - c.RREAD_HDRSZ)), m.Rwrite)
         assert len(read(peer, fid, 0, msize)) == msize - c.RREAD_HDRSZ
         assert len(read(peer, fid, 0, 0xFFFFFFFF)) == msize - c.RREAD_HDRSZ
@@ -166,7 +166,7 @@ def test_walk_onto_the_same_fid(peer: Peer) -> None:
 
 
 def test_walk_from_an_open_fid(peer: Peer) -> None:
-    """Linux does it since 5.11; hugelgupf/p9 and diod had to learn it (hugelgupf ede3efe, diod#70/#81)."""
+    """Linux does it since 5.11; hugelgupf/p9 and diod were fixed for it (hugelgupf ede3efe, diod#70/#81)."""
     create(peer, b"f", b"abc")
     directory = peer.open()
     fid = peer.walk(b"f", start=directory)
@@ -231,7 +231,7 @@ def test_readdir_can_go_back_to_any_entry(peer: Peer) -> None:
 
 
 def test_entries_on_another_device_than_the_root(connect: MakePeer, hostfs: HostStore) -> None:
-    """Their inode numbers are joined with a prefix, in a listing as in a walk."""
+    """Their inode numbers have the same prefix in a listing and in a walk."""
     peer = connect(hostfs)
     for number in range(5):
         create(peer, b"f%d" % number)
@@ -245,7 +245,7 @@ def test_entries_on_another_device_than_the_root(connect: MakePeer, hostfs: Host
 
 @pytest.mark.parametrize("offset", [1, 0xDEADBEEF, (1 << 63) - 1])
 def test_readdir_starts_over_after_any_offset(peer: Peer, offset: int) -> None:
-    """ext4 itself does not after a seek to the end (WIRE-DIR-011 found it)."""
+    """ext4 itself does not start over after a seek to the end (WIRE-DIR-011 found it)."""
     create(peer, b"f")
     fid = peer.open()
     for count in (4096, 40, 4096):

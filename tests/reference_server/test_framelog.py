@@ -63,7 +63,7 @@ def test_what_is_no_record_is_refused() -> None:
 
 
 class Full:
-    """A file of a disk that has room for so many bytes, and takes a few at a time."""
+    """A file on a disk with room for ``room`` bytes; it takes a few at a time."""
 
     def __init__(self, room: int) -> None:
         self.kept, self.room = bytearray(), room
@@ -78,7 +78,7 @@ class Full:
 
 
 def test_a_record_that_has_no_more_room_ends_and_nothing_else_does(caplog: pytest.LogCaptureFixture) -> None:
-    """The disk was full, and the exception of the recorder ended each session."""
+    """Earlier, the recorder's exception on a full disk ended each session."""
     file = Full(40)
     recorder = Recorder(cast(Any, file))
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""Whose rights count, and to whom new files belong.  Needs root."""
+"""Whose rights count, and who owns new files.  Needs root."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USER = 12345
 
 @pytest.fixture(autouse=True)
 def reachable(folder: Path) -> Iterator[None]:
-    """Every directory above the export can be searched by everybody; then be root again."""
+    """Let every user search every directory above the export; afterwards be root again."""
     for above in [folder, *folder.parents]:
         if above.stat().st_uid == os.geteuid() and above != Path("/"):
             above.chmod(above.stat().st_mode | 0o111)
@@ -54,7 +54,7 @@ def test_new_files_belong_to_the_caller_from_the_first_moment(
     create(peer, b"f", mode=0o4755)
     status = os.stat(folder / "f")
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (USER, 0, 0o4755)
-    # No chown(2) came after it: creation moved the change time once.
+    # No chown(2) followed: only the creation set the change time.
     assert status.st_ctime_ns - status.st_mtime_ns < 1_000_000
 
 
@@ -82,7 +82,7 @@ def test_a_write_by_a_user_ends_setuid_and_one_by_root_does_not(
 
 
 def test_a_write_by_a_user_leaves_setgid_without_execution(connect: MakePeer, store: HostStore, folder: Path) -> None:
-    """MODE-019: he may be of the file's group, which only his own kernel knows."""
+    """MODE-019: the user may belong to the file's group, which only the guest's kernel knows."""
     if not isinstance(store.identity, identity.TrustClient):
         pytest.skip("the host's user data base decides, and its kernel's version")
     folder.chmod(0o777)
@@ -172,7 +172,7 @@ def test_there_is_no_other_policy() -> None:
 def test_found_with_the_rights_of_the_server_and_used_with_the_callers(
     connect: MakePeer, folder: Path, policy: str, by_handle: bool
 ) -> None:
-    """A fid is good for its file though the way there was closed; what is then done is done by the caller."""
+    """A fid stays valid although its path was closed to the user; operations on it have the caller's rights."""
     store = HostStore(str(folder), identity.choose(policy))
     if not by_handle:
         store.places._mount_fd = None

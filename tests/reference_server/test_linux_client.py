@@ -1,4 +1,4 @@
-"""Linux itself mounts the server, as `assay9 run reference-tcp` has it."""
+"""Linux itself mounts the server, as in `assay9 run reference-tcp`."""
 
 from __future__ import annotations
 

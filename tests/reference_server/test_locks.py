@@ -1,4 +1,4 @@
-"""Record locks: between owners, connections and processes of the host."""
+"""Record locks between owners, connections and processes of the host."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_locks_of_two_processes_conflict(peer: Peer) -> None:
 
 
 def test_locks_of_one_process_never_conflict_whichever_fid_took_them(peer: Peer) -> None:
-    """diod#102: a process that locks again through another descriptor."""
+    """diod#102: a process locks again through another descriptor."""
     one = create(peer, b"f")
     two = peer.open(b"f", flags=c.O_RDWR)
     assert lock(peer, one, WR) == lock(peer, two, WR) == lock(peer, two, RD) == c.LOCK_SUCCESS
@@ -103,7 +103,7 @@ def test_locks_end_with_the_last_fid_they_were_taken_through(peer: Peer) -> None
 
 
 def test_an_unlock_through_the_fid_that_locked_releases(peer: Peer) -> None:
-    """flock(2) given up by a child through an inherited descriptor, as Linux sends it; LTP's flock03."""
+    """A child releases a flock(2) through an inherited descriptor, as Linux sends it; LTP's flock03."""
     fid = create(peer, b"f")
     other = peer.open(b"f", flags=c.O_RDWR)
     assert lock(peer, fid, WR, process=1) == c.LOCK_SUCCESS
@@ -113,7 +113,7 @@ def test_an_unlock_through_the_fid_that_locked_releases(peer: Peer) -> None:
 
 
 def test_what_closing_sends_releases_nobody_elses_lock(peer: Peer) -> None:
-    """Each process that inherited the descriptor sends this when it ends: a subprocess, a command of a shell."""
+    """Each process with the inherited descriptor sends this when it ends: a subprocess, a command of a shell."""
     fid = create(peer, b"f")
     other = peer.open(b"f", flags=c.O_RDWR)
     assert lock(peer, fid, WR, process=1) == c.LOCK_SUCCESS
@@ -124,7 +124,7 @@ def test_what_closing_sends_releases_nobody_elses_lock(peer: Peer) -> None:
 
 
 def test_an_unlock_through_a_fid_leaves_what_it_did_not_lock(connect: MakePeer, store: Store) -> None:
-    """Bytes, locks through another fid or through two, and those of another client."""
+    """It leaves other bytes, locks through another fid or through two, and locks of another client."""
     one, two = connect(store), connect(store)
     fid = create(one, b"f")
     again, theirs = one.open(b"f", flags=c.O_RDWR), two.open(b"f", flags=c.O_RDWR)
@@ -235,7 +235,7 @@ def test_flush_ends_the_wait_for_a_lock(peer: Peer) -> None:
 
 
 def host_lock(fd: int, type: int, start: int, length: int) -> bool:
-    """As another process would: a POSIX lock of a child."""
+    """Take a POSIX lock in a child, as another process would."""
     child = os.fork()
     if not child:
         try:

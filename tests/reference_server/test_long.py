@@ -1,4 +1,4 @@
-"""Long proofs (``make test-long``): the sizes at which the server was found clean once, and is to stay so."""
+"""Long proofs (``make test-long``): the server must pass at the sizes at which it passed before."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DEFAULT_LIMIT = 1024
 """RLIMIT_NOFILE as processes commonly have it."""
 
 
-# --- frames that mean harm --------------------------------------------------------------------------------
+# --- hostile frames ---------------------------------------------------------------------------------------
 
 VARIANTS: dict[str, tuple[list[str], list[str]]] = {
     "plain": ([], []),
@@ -73,7 +73,7 @@ def test_millions_of_fuzzed_frames(tmp_path: Path, variant: str) -> None:
 
 
 class Swapper:
-    """A process of the host that exchanges names, and counts."""
+    """A process of the host that exchanges names and counts the exchanges."""
 
     def __init__(self, pairs: Sequence[tuple[Path, Path]]) -> None:
         self._pairs = pairs
@@ -81,7 +81,7 @@ class Swapper:
         self._child = 0
 
     def swaps(self) -> int:
-        """How many there were."""
+        """Number of exchanges so far."""
         return ctypes.c_uint64.from_buffer(self._shared).value
 
     def __enter__(self) -> Swapper:
@@ -105,8 +105,10 @@ class Swapper:
 
 @pytest.mark.parametrize("kind", ["hostfs", "mapped", "hostfs without handles", "mapped without handles"])
 def test_a_million_swaps_under_a_walking_client(connect: MakePeer, folder: Path, tmp_path: Path, kind: str) -> None:
-    """A directory for a link to outside and for another directory, a file for a link and for a fifo, while a client
-    walks through them, opens what it finds, and has its descriptors given up again and again."""
+    """The host swaps a directory with a link to outside and with another directory, a file with a link and with a fifo.
+
+    Meanwhile a client walks through them and opens what it finds, and the store gives up descriptors repeatedly.
+    """
     outside = tmp_path / "outside"
     (outside / "sub").mkdir(parents=True)
     for name in ("f", "sub/f"):
@@ -150,7 +152,7 @@ def test_a_million_swaps_under_a_walking_client(connect: MakePeer, folder: Path,
 
 
 def walking(peer: Peer, random_: random.Random) -> Iterator[Message]:
-    """A few steps into what is being swapped, and back."""
+    """Walk a few steps into the swapped names, and back."""
     tag, fid, deep = peer.tag, peer.fid(), peer.fid()
     top = random_.choice([b"d", b"e"])
     yield m.Twalk(tag(), peer.root, fid, (top,))
@@ -166,11 +168,11 @@ def walking(peer: Peer, random_: random.Random) -> Iterator[Message]:
     yield m.Tclunk(tag(), peer._fid)
 
 
-# --- peers that are slow, or many -------------------------------------------------------------------------
+# --- slow peers, and many peers ---------------------------------------------------------------------------
 
 
 def test_slow_readers(folder: Path) -> None:
-    """Sixty peers ask for more than they read; others are served at their own pace, and nothing piles up."""
+    """Sixty peers request more than they read; others are served at their own pace, and memory stays bounded."""
     (folder / "f").write_bytes(bytes(1 << 20))
     with serving(folder, DEFAULT_LIMIT) as served:
         idle = look(served.process.pid)
@@ -192,7 +194,7 @@ def test_slow_readers(folder: Path) -> None:
             other.ok(m.Tgetattr(1, 0, c.GETATTR_ALL), m.Rgetattr)
             time.sleep(0.01)
         assert asked and read
-        # Each may have two buffers of its own and two replies on their way.
+        # Each may have two buffers of its own and two replies in flight.
         assert look(served.process.pid).kilobytes - idle.kilobytes < len(slow) * 6 * 1024
         for wire in slow:
             wire.sock.close()
@@ -200,7 +202,7 @@ def test_slow_readers(folder: Path) -> None:
 
 
 def test_ten_thousand_connects(folder: Path) -> None:
-    """One after the other, some of them leaving in the middle of a frame, some with work under way."""
+    """Clients connect one after the other; some leave in the middle of a frame, some with requests outstanding."""
     (folder / "f").write_bytes(b"content")
     whole = codec.frame(m.Tversion(c.NOTAG, 8192, b"9P2000.L"))
     sizes = []
@@ -227,7 +229,7 @@ def test_ten_thousand_connects(folder: Path) -> None:
 
 
 def test_a_crowd_at_the_door(folder: Path) -> None:
-    """All at once, more than are let in; then everything is as before."""
+    """More clients connect at once than the server accepts; afterwards everything is as before."""
     with serving(folder, DEFAULT_LIMIT) as served:
         inside = served.connect().begin()
         idle = served.descriptors()
@@ -244,7 +246,7 @@ def test_a_crowd_at_the_door(folder: Path) -> None:
 
 
 def given_back(served: Served, descriptors: int) -> None:
-    """The server has let go of all but so many."""
+    """Wait until the server has at most ``descriptors`` open."""
     eventually(
         lambda: served.descriptors() <= descriptors, f"{served.descriptors()} descriptors, {descriptors} at first"
     )
@@ -257,7 +259,7 @@ FUSE = Path(__file__).parents[1] / "conformance" / "fuse_passthrough.py"
 
 @contextmanager
 def fuse(source: Path, at: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """``source`` shown at ``at`` by a process of this host."""
+    """Serve ``source`` at ``at`` by a process of this host."""
     at.mkdir()
     process = subprocess.Popen([sys.executable, str(FUSE), str(source), str(at)])
     try:
@@ -272,7 +274,7 @@ def fuse(source: Path, at: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_dead_fuse(folder: Path, tmp_path: Path) -> None:
-    """An export whose file system stops answering holds up who asks for it, and nobody else; then it dies."""
+    """An export whose file system stops answering delays only its own clients; then it dies."""
     (tmp_path / "source").mkdir()
     for number in range(300):
         (tmp_path / "source" / f"f{number}").write_bytes(b"content")
@@ -313,7 +315,7 @@ def test_a_dead_fuse(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mapped", [False, True])
 def test_a_full_export(tmp_path: Path, mapped: bool) -> None:
-    """Full again and again, of data and of names; what was there stays, and room that is made is used."""
+    """The disk fills repeatedly with data and with names; existing files stay, and freed space is used."""
     options = ["--mapped"] if mapped else []
     with (
         mounted("-t", "tmpfs", "-o", "size=4m,nr_inodes=300", "none", at=tmp_path / "small") as small,
@@ -348,7 +350,7 @@ def test_a_full_export(tmp_path: Path, mapped: bool) -> None:
 
 
 def test_exports_that_vanish(tmp_path: Path) -> None:
-    """Unmounted lazily, removed, or replaced while clients are at work: they get an error, and may come back."""
+    """The export is unmounted lazily, removed or replaced during use: clients get an error, and may come back."""
     for how in ("unmounted", "removed", "replaced"):
         place = tmp_path / how
         place.mkdir()
@@ -375,7 +377,7 @@ def test_exports_that_vanish(tmp_path: Path) -> None:
 
 
 def at_work(served: Served, wire: Wire, alive: bool) -> None:
-    """What is open stays good; what is not found any more is ENOENT or ESTALE; nothing else happens."""
+    """Open files stay valid; files that are no longer found give ENOENT or ESTALE; nothing else happens."""
     assert wire.ok(m.Tread(1, 6, 0, 100), m.Rread).data == b"content"
     for number in range(2000):
         for request in (
@@ -387,7 +389,7 @@ def at_work(served: Served, wire: Wire, alive: bool) -> None:
             wire.send(request)
             reply = wire.receive()
             if isinstance(reply, m.Rlerror):
-                # The file was not open when the host took it away: known by its descriptor, or lost with that.
+                # The file was not open when the host removed it: only its descriptor, if kept, still leads to it.
                 assert reply.ecode in (c.ENOENT, c.ESTALE, c.EBADF, c.ENFILE), (request, reply)
         if number % 3:
             wire.send(m.Tclunk(1, 100 + number))
@@ -403,7 +405,7 @@ def at_work(served: Served, wire: Wire, alive: bool) -> None:
 
 @pytest.fixture(scope="module")
 def names() -> Iterator[Path]:
-    """As many files, a thousand in each directory."""
+    """A tree of many files, a thousand in each directory."""
     folder = Path("/dev/shm") / f"assay9-names-{os.getpid()}" / "export"
     folder.mkdir(parents=True)
     for number in range(NAMES // 1000):
@@ -415,7 +417,7 @@ def names() -> Iterator[Path]:
 
 
 def all_of(wire: Wire, requests: Sequence[Message]) -> list[Message]:
-    """Their replies, with many requests on the way at a time, which may be served in any order."""
+    """The replies to the requests; many are in flight at a time, and the server may answer in any order."""
     replies: list[Message] = []
     for at in range(0, len(requests), 200):
         part = [replace(request, tag=tag) for tag, request in enumerate(requests[at : at + 200])]
@@ -426,7 +428,7 @@ def all_of(wire: Wire, requests: Sequence[Message]) -> list[Message]:
 
 @pytest.mark.parametrize("handles", [True, False])
 def test_a_fid_for_each_of_270000_names(names: Path, handles: bool) -> None:
-    """At the usual limit on descriptors, in less than a kilobyte of memory each, all of them good."""
+    """Under the usual limit on descriptors, each takes less than a kilobyte of memory, and all stay valid."""
     with serving(names, DEFAULT_LIMIT, handles=handles) as served:
         wire = served.connect().begin()
         idle = look(served.process.pid)
@@ -454,7 +456,7 @@ def test_a_fid_for_each_of_270000_names(names: Path, handles: bool) -> None:
 @pytest.mark.skipif(find_kernel() is None, reason="the UML kernel is not built: assay9 guest build uml")
 @pytest.mark.skipif(find_image(load_recipe("debian12")) is None, reason="no guest image: assay9 guest build")
 def test_linux_browses_270000_names_with_cache_loose(names: Path, tmp_path: Path) -> None:
-    """It keeps a fid for each name that it has cached; once that ended in ENFILE and missing directories."""
+    """Linux keeps a fid for each cached name; earlier, that ended in ENFILE and missing directories."""
     path = tmp_path / "socket"
     command = [sys.executable, "-m", "reference_server", "serve", str(names), "--vhost-user", str(path)]
     whole = [*limited(DEFAULT_LIMIT), *command, "--tag", "share", "--no-in-band"]
@@ -475,11 +477,11 @@ def test_linux_browses_270000_names_with_cache_loose(names: Path, tmp_path: Path
         assert process.wait(PATIENT) == 0
 
 
-# --- files that come and go -------------------------------------------------------------------------------
+# --- files that are made and removed ----------------------------------------------------------------------
 
 
 def test_a_million_files_come_and_go(tmp_path: Path) -> None:
-    """On a file system whose inode numbers use all 64 bits; memory stays level."""
+    """The inode numbers of the file system use all 64 bits; memory stays level."""
     (tmp_path / "lower").mkdir()
     with overlay(tmp_path, "xino=on") as joined, serving(joined, DEFAULT_LIMIT) as served:
         wire = served.connect().begin()

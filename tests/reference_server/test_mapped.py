@@ -1,4 +1,4 @@
-"""Mapped ownership: every operation is all or nothing, and is refused at the start where it cannot be set."""
+"""Mapped ownership: every operation is all or nothing; the server refuses to start where it cannot store owners."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def peer(connect: MakePeer, folder: Path) -> Iterator[Peer]:
 
 
 def portrait(folder: Path) -> dict[str, object]:
-    """Everything below ``folder`` but the times of change."""
+    """Everything below ``folder`` except the change times."""
     found: dict[str, object] = {}
     for path in [folder, *sorted(folder.rglob("*"))]:
         status = path.lstat()
@@ -119,7 +119,7 @@ def test_all_or_nothing(peer: Peer, folder: Path, what: str, ecode: int) -> None
 
 
 def test_a_link_is_whole_or_not_there(peer: Peer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is almost full takes a part of what is written, and says so by the count alone."""
+    """An almost full disk takes a part of the written data, and only the count shows it."""
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:3]))
     peer.ok(m.Tsymlink(peer.tag(), peer.root, b"l", b"a long target", 0), m.Rsymlink)
@@ -141,7 +141,7 @@ def test_refused_at_the_start_without_attributes(tmp_path: Path) -> None:
 def test_a_disk_with_room_for_directories_and_none_for_attributes(
     tmp_path: Path, connect: MakePeer, folder: Path
 ) -> None:
-    """ext4 with inodes of 128 bytes keeps attributes in blocks of their own, of which none is left."""
+    """ext4 with inodes of 128 bytes keeps attributes in separate blocks, and no block is free."""
     image = tmp_path / "image"
     with image.open("wb") as file:
         file.truncate(4 << 20)

@@ -1,4 +1,4 @@
-"""Nothing that may sleep runs where other requests of the connection wait behind it."""
+"""Nothing that may sleep runs where it blocks other requests of the connection."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ needs_fuse = pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fu
 
 
 def slow_peer(connect: MakePeer) -> Peer:
-    """Of a store that answers when it likes."""
+    """A peer on a store that may answer late."""
     store = MemoryStore()
     store.pace.prompt = False
     return connect(store)
 
 
 def request_of(kind: type[Message], tag: int, fid: int, free: int) -> Message:
-    """A request of that kind that names ``fid`` as every fid that has to exist."""
+    """A request of that kind, with ``fid`` for every fid that must exist."""
     values: dict[str, object] = {"tag": tag}
     for field in fields(kind)[1:]:
         values[field.name] = fid if field.name in ("fid", "dfid", "olddirfid", "newdirfid", "dirfd") else 0
@@ -72,7 +72,7 @@ def request_of(kind: type[Message], tag: int, fid: int, free: int) -> Message:
 def test_on_a_store_that_is_not_prompt_nothing_is_asked_of_it_in_the_loop(
     connect: MakePeer, kind: type[Message]
 ) -> None:
-    """The feeding thread hands the request out, and the store was not touched by then."""
+    """The feeding thread hands out the request before the store is called."""
     peer = slow_peer(connect)
     fid = create(peer, b"f") if kind in (m.Tread, m.Twrite, m.Tlock, m.Tgetlock, m.Tfsync) else peer.walk()
     peer.send(request_of(kind, 77, fid, 999))
@@ -85,7 +85,7 @@ def test_on_a_store_that_is_not_prompt_nothing_is_asked_of_it_in_the_loop(
 
 
 def test_every_request_is_served_alike_in_a_worker(connect: MakePeer) -> None:
-    """A session's life, none of it on the feeding thread."""
+    """A whole session runs in workers, none of it on the feeding thread."""
     peer = slow_peer(connect)
     fid = create(peer, b"f")
     peer.ok(m.Twrite(1, fid, 0, b"content"), m.Rwrite)
@@ -107,7 +107,7 @@ def test_every_request_is_served_alike_in_a_worker(connect: MakePeer) -> None:
 
 
 def test_what_a_clunk_releases_is_released_before_its_answer(connect: MakePeer) -> None:
-    """The next client that asks for the lock gets it: nobody can know more than that the answer came."""
+    """The next client that requests the lock gets it: a client knows only that the answer came."""
     peer = slow_peer(connect)
     fid = create(peer, b"f")
     other = peer.open(b"f", flags=c.O_RDWR)
@@ -120,7 +120,7 @@ def test_what_a_clunk_releases_is_released_before_its_answer(connect: MakePeer) 
 
 
 def test_requests_that_race_for_a_fid_have_one_winner(connect: MakePeer) -> None:
-    """A client must not do this, and gains nothing by it: no fid is bound twice, none is opened twice or lost."""
+    """A client must not do this, and gains nothing by it: no fid is bound twice, opened twice or lost."""
     peer = slow_peer(connect)
     peer.clunk(create(peer, b"f"))
     for tag in (1, 2):
@@ -209,7 +209,7 @@ def test_stores_offered_together_are_as_slow_as_the_slowest(folder: Path) -> Non
 
 
 def test_each_job_of_a_burst_has_a_thread() -> None:
-    """A thread that was woken and did not run yet was counted for every job of the burst, which then waited in line."""
+    """Earlier, a woken thread that did not run yet was counted for every job of the burst, so the jobs queued."""
     pool, first = Pool(4, "test"), threading.Event()
     pool.submit(first.set)
     first.wait(PATIENT)
@@ -230,7 +230,7 @@ def test_each_job_of_a_burst_has_a_thread() -> None:
 
 @contextmanager
 def on_fuse(tmp_path: Path, export: Path) -> Iterator[tuple[subprocess.Popen[str], Path, str]]:
-    """The daemon, and a server that exports its mount and, as `more`, another directory; in their own namespace."""
+    """The daemon and a server in a namespace; the server exports the mount and, as `more`, another directory."""
     mounted, path, more = tmp_path / "mounted", str(tmp_path / "s"), tmp_path / "more"
     mounted.mkdir()
     more.mkdir()
@@ -264,8 +264,11 @@ def on_fuse(tmp_path: Path, export: Path) -> Iterator[tuple[subprocess.Popen[str
 
 @needs_fuse
 def test_a_file_system_that_hangs_holds_nothing_else_of_the_connection(tmp_path: Path, folder: Path) -> None:
-    """A read of eight seconds held Tgetattr and Tflush of the same connection for as long: the first read of an open
-    file ran in the loop, because FUSE cannot say that it would wait. Here the daemon is stopped altogether."""
+    """Earlier, a read of eight seconds delayed Tgetattr and Tflush of the same connection for that time.
+
+    The first read of an open file ran in the loop, because FUSE cannot say that it would wait. Here the daemon is
+    stopped entirely.
+    """
     (folder / "f").write_bytes(b"content")
     (folder / "d").mkdir()
     with on_fuse(tmp_path, folder) as (daemon, _mounted, path), socket.socket(socket.AF_UNIX) as sock:
@@ -303,7 +306,7 @@ def test_a_file_system_that_hangs_holds_nothing_else_of_the_connection(tmp_path:
 
 
 class _Link:
-    """Frames over a socket; replies to other requests than the one asked are kept."""
+    """Frames over a socket; it keeps replies to requests other than the awaited one."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

@@ -1,4 +1,4 @@
-"""qid.path names one file, shows inode numbers as they are where it can, and takes no memory for each file."""
+"""qid.path names one file, equals the inode number where possible, and takes no memory for each file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_million_files_that_come_and_go() -> None:
 
 
 def test_overlayfs_with_xino(tmp_path: Path, connect: MakePeer) -> None:
-    """It puts the layer into the upper bits: files of the lower one used to be remembered for good, each of them."""
+    """It puts the layer into the upper bits: earlier, the server kept every file of the lower layer in memory."""
     (tmp_path / "lower").mkdir()
     for number in range(50):
         (tmp_path / "lower" / f"l{number}").touch()

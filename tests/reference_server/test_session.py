@@ -1,4 +1,4 @@
-"""Sessions: negotiation, tags, requests that take their time, Tflush, reset, limits."""
+"""Sessions: negotiation, tags, slow requests, Tflush, reset, limits."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_a_readonly_export_admits_no_change(connect: MakePeer, memfs: MemoryStor
     removed = peer.walk(b"f")
     assert peer.error(m.Tremove(tag(), removed)) == c.EROFS
     assert peer.error(m.Tclunk(tag(), removed)) == c.EBADF
-    # What changes nothing still works, locks included (lib9p 1cea327).
+    # Requests that change nothing still work, including locks (lib9p 1cea327).
     peer.ok(m.Tlopen(tag(), f, c.O_RDONLY), m.Rlopen)
     assert peer.ok(m.Tread(tag(), f, 0, 10), m.Rread).data == b"content"
     reply = peer.ok(m.Tlock(tag(), f, c.LOCK_TYPE_WRLCK, 0, 0, 0, 1, b""), m.Rlock)
@@ -249,7 +249,7 @@ def test_a_readonly_export_admits_no_change(connect: MakePeer, memfs: MemoryStor
 
 
 def test_the_limit_on_fids(connect: MakePeer, memfs: MemoryStore) -> None:
-    """One client gets half, and leaves the others as much."""
+    """One client gets half and leaves the other half to the others."""
     commons = Commons(Shared(fids=20))
     peer, other = (connect(memfs, commons=commons) for _ in range(2))
     fids = [peer.walk() for _ in range(8)]  # beside the two roots
@@ -302,7 +302,7 @@ def test_the_limit_on_xattr_memory(connect: MakePeer, memfs: MemoryStore) -> Non
     assert peer.error(m.Txattrwalk(peer.tag(), fids[2], peer.fid(), b"user.y")) == c.ENOSPC
 
 
-# --- requests that take their time -----------------------------------------------------------------
+# --- slow requests ---------------------------------------------------------------------------------
 
 
 class SlowFile(MemoryFile):
@@ -486,7 +486,7 @@ def test_an_unexpected_exception_is_answered_counted_and_logged(
 def test_a_reply_that_no_frame_can_hold_is_answered_all_the_same(
     memfs: MemoryStore, monkeypatch: pytest.MonkeyPatch, crowded: bool
 ) -> None:
-    """A store gave what it must not: in place and on a worker the client gets an answer."""
+    """A store returned an invalid result: in place and on a worker the client gets an answer."""
     health = Health()
     peer = Peer(memfs, health=health)
     monkeypatch.setattr(memfs.top, "mkdir", lambda *_: Qid(256, 0, 0))

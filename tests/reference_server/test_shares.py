@@ -1,4 +1,4 @@
-"""One client never leaves nothing to the others, and those that are turned away cost a line now and then."""
+"""One client never uses up the resources of the others; rejected clients cost an occasional log line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_one_line_for_many(caplog: pytest.LogCaptureFixture) -> None:
             now = float(second)
             sparing.warn("refused")
         sparing.close()
-    ours = threading.get_ident()  # threads of servers of earlier tests may still say something
+    ours = threading.get_ident()  # threads of earlier tests' servers may still log something
     assert [record.message for record in caplog.records if record.thread == ours] == [
         "refused",
         "refused (and 9 more in 10 s)",
@@ -84,7 +84,7 @@ FILES = 1500
 
 
 def test_a_greedy_client_leaves_room_for_others(folder: Path) -> None:
-    """It has a fid for every name, and opens what it can; the others attach, browse, open and lock as ever."""
+    """It has a fid for every name and opens all it can; the others attach, browse, open and lock as before."""
     for number in range(FILES):
         (folder / f"f{number}").write_text(str(number))
     with serving(folder, LIMIT) as served:
@@ -114,7 +114,7 @@ def test_a_greedy_client_leaves_room_for_others(folder: Path) -> None:
 
 
 def test_more_peers_than_may_come_in(folder: Path) -> None:
-    """They are turned away at once, in one line, and who is inside is served."""
+    """They are rejected at once, with one log line, and connected clients are served."""
     (folder / "f").touch()
     with serving(folder, LIMIT) as served:
         wire, begun = served.connect().begin(), time.monotonic()

@@ -1,4 +1,4 @@
-"""Sessions over real sockets: framing, concurrency, peers that misbehave, shutting down."""
+"""Sessions over real sockets: framing, concurrency, misbehaving peers, shutdown."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_slow_request_does_not_hold_up_the_others(wire: Wire, folder: Path) ->
 
 
 def test_many_locks_can_be_waited_for_at_once(wire: Wire, folder: Path) -> None:
-    """More than there are workers; and still there is one for everybody else."""
+    """There are more blocked requests than workers; still, a worker is left for the other clients."""
     wire.begin()
     wire.open(5, b"f")
     wire.ok(m.Tlock(1, 5, c.LOCK_TYPE_WRLCK, 0, 0, 0, 0, b"me"), m.Rlock)
@@ -228,7 +228,7 @@ def test_peers_that_go_in_the_middle(listener: Listener, folder: Path) -> None:
 
 
 def test_a_peer_that_does_not_read_stops_being_read(listener: Listener, folder: Path) -> None:
-    """What it asked for stays in the socket, not in the server's memory."""
+    """Its requests stay in the socket, not in the server's memory."""
     idle, busy = another(folder).begin(1 << 20), another(folder).begin()
     idle.open(5, b"f")
     idle.ok(m.Twrite(1, 5, 0, bytes(1_000_000)), m.Rwrite)
@@ -318,7 +318,7 @@ def test_a_unix_socket_is_its_owners_alone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="listens there already"):
         unix.bind(path)
     sock.close()
-    unix.bind(path).close()  # a dead one is replaced
+    unix.bind(path).close()  # a dead socket is replaced
     unix.unbind(path)
     (tmp_path / "s").write_text("not a socket")
     with pytest.raises(FileExistsError):

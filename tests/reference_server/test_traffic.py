@@ -17,13 +17,13 @@ def test_random_traffic(tmp_path: Path) -> None:
 
 
 def test_random_traffic_with_few_descriptors(tmp_path: Path) -> None:
-    """Those of what is not open are given up and had again all the time."""
+    """The store constantly gives up and reopens descriptors of files that are not open."""
     _looks, answers = run(tmp_path, 8, lambda sent: sent < 8_000, 120, before=limited(90), options=["--mapped"])
     assert answers["Rwalk"] and answers["Rgetattr"] and answers["Runlinkat"], answers
 
 
 def test_growth_is_seen() -> None:
-    """What is taken once is not a leak; what grows on is."""
+    """Memory allocated once is not a leak; continued growth is."""
     assert growth([Look(1, 1, size) for size in (1, 900, *[1000] * 8)]) == 0
     assert growth([Look(1, 1, 10 * number) for number in range(100)]) == 600
 

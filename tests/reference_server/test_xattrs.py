@@ -1,4 +1,4 @@
-"""Extended attributes through one session, alike on every store."""
+"""Extended attributes through one session, with the same results on every store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_xattrs(peer: Peer) -> None:
 
 
 def test_an_xattr_keeps_its_size_while_it_is_read(peer: Peer) -> None:
-    """CVE-2017-15038: it grew between the size and the reading."""
+    """CVE-2017-15038: the attribute grew between the query of its size and the read."""
     fid = create(peer, b"f")
     set_xattr(peer, fid, b"user.a", b"short")
     new = peer.fid()

@@ -1,12 +1,12 @@
-"""Random traffic, valid and invalid, against a server process of its own; then, is everything given back?
+"""Random traffic, valid and invalid, against its own server process, and a check that the server releases everything.
 
     python -m tests.reference_server.traffic --seconds 7200 --seed 1
 
-The requests depend on the seed (and, in names that point at the decoy, on the folder's name) and on nothing else: not
-on time, not on what was answered; so a run can be repeated.  After every spell of so many bursts all connections are
-closed and the server looked at from outside: descriptors and threads have to be what they were, the tree beside the
-export has to be untouched, and memory must not grow from spell to spell.  The server is contained: it can write the
-folder of the run and nothing else of this machine.
+The requests depend only on the seed (and, in names that point at the decoy, on the folder's name), not on time or
+replies, so a run can be repeated.  After every spell of a given number of bursts, all connections are closed and the
+server is inspected from outside.  Descriptors and threads must be as before, the tree beside the export must be
+unchanged, and memory must not grow from spell to spell.  The server is contained: it can write only the folder of the
+run.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Look(NamedTuple):
 
 
 def look(pid: int) -> Look:
-    """Now."""
+    """Inspect the server now."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return Look(len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]), int(status["VmRSS"].split()[0]))
 
 
 def processor_time(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
+    """Processor time that a process has used, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
@@ -95,7 +95,7 @@ class Generator:
         return b"".join(frames)
 
     def frames(self) -> list[bytes]:
-        """Some requests, each by itself."""
+        """Some requests, one frame each."""
         return [frame for _ in range(self._random.choice([1, 2, 5, 20, 50])) for frame in self._some()]
 
     def _some(self) -> list[bytes]:
@@ -149,16 +149,16 @@ class Generator:
         ]
         return pick(likely)()
 
-    # What each fid stands for is guessed from what was asked for, never from what was answered.
+    # The generator guesses the file of each fid from the requests, never from the replies.
 
     def _renewed(self) -> list[bytes]:
-        """A fid given up, whatever it was, and made to stand for the root, for a file, or for something open."""
+        """Frames that clunk a fid, whatever it was, and bind it to the root, a file, or an open file or directory."""
         number, tag, pick = self._random.randrange(1, FIDS), self._next_tag, self._random.choice
         for known in (self._folders, self._files, self._others):
             if number in known:
                 known.remove(number)
         requests: list[Message] = [m.Tclunk(tag(), number), m.Twalk(tag(), 0, number, ())]
-        if self._random.random() < 0.3:  # the root's may be gone, too
+        if self._random.random() < 0.3:  # the root's fid may be gone, too
             requests.insert(0, m.Tattach(tag(), 0, c.NOFID, b"", b"", 0))
         known = pick([self._folders, self._files, self._files, self._others])
         known.append(number)
@@ -170,7 +170,7 @@ class Generator:
         return [codec.frame(request) for request in requests]
 
     def _fid(self) -> int:
-        """Any fid that may exist, or none that does."""
+        """Any fid that may exist, or one that does not."""
         if self._random.random() < 0.03:
             return self._random.choice(ODD[:9])
         return self._random.choice([*self._folders, *self._files, *self._others])
@@ -199,7 +199,7 @@ class Generator:
         return number
 
     def _made(self) -> int:
-        """A folder's fid that becomes a file's."""
+        """A directory's fid that becomes a file's."""
         number = self._random.choice(self._folders)
         if number:
             self._folders.remove(number)
@@ -207,7 +207,7 @@ class Generator:
         return number
 
     def _gone(self) -> int:
-        """A fid that is given up; seldom the root's."""
+        """A fid for a request that ends it; seldom the root's."""
         number = self._random.choice([*self._folders, *self._files, *self._others])
         if number == 0 and self._random.random() < 0.95:
             return FIDS
@@ -217,7 +217,7 @@ class Generator:
         return number
 
     def _arbitrary(self) -> Message:
-        """Any request with any values, odd ones above all."""
+        """Any request with any values, mostly unusual ones."""
         cls = self._random.choice(REQUESTS)
         if cls is m.Tversion and self._random.random() < 0.98:
             cls = m.Tgetattr
@@ -235,7 +235,7 @@ class Generator:
         return value & ((1 << bits) - 1)
 
     def _broken(self) -> bytes:
-        """A frame that is none, or is not what it says."""
+        """An invalid frame, or one whose header is wrong."""
         frame = bytearray(codec.frame(self._likely()))
         how = self._random.randrange(4)
         if how == 0:
@@ -261,7 +261,7 @@ class Generator:
 
 
 class Client:
-    """One connection, made again whenever it ends."""
+    """One connection, reopened whenever it ends."""
 
     def __init__(self, path: str, generator: Generator) -> None:
         self._path = path
@@ -271,7 +271,7 @@ class Client:
         self.answers: Counter[str] = Counter()
 
     def act(self) -> None:
-        """Send a burst; take in what has come.  Raises TimeoutError when the server hangs."""
+        """Send a burst and read available replies.  Raises TimeoutError when the server hangs."""
         try:
             if self._sock is None:
                 self._sock = socket.socket(socket.AF_UNIX)
@@ -279,7 +279,7 @@ class Client:
                 self._sock.connect(self._path)
                 self._sock.sendall(b"".join(self._generator.opening()))
             self._sock.sendall(self._generator.burst())
-            # Whoever hangs up takes answers with him. A whole burst is answered, however busy the machine is.
+            # A client that disconnects loses replies. The server answers a whole burst, however busy the machine is.
             self._take_in(0.0005, first=0.0005 if self._generator.spoilt else 1.0)
         except ConnectionError:
             self.answers["connection ended"] += 1
@@ -289,7 +289,7 @@ class Client:
             self.close()
 
     def _take_in(self, quiet: float, first: float | None = None) -> None:
-        """Read until nothing came for ``quiet`` seconds; at the beginning, for ``first``."""
+        """Read until nothing came for ``quiet`` seconds; before the first data, for ``first`` seconds."""
         assert self._sock is not None
         wait = quiet if first is None else first
         while select.select([self._sock], [], [], wait)[0]:
@@ -311,7 +311,7 @@ class Client:
         del self._got[:at]
 
     def settle(self) -> None:
-        """Wait for what is still to be answered."""
+        """Wait for outstanding replies."""
         if self._sock is not None:
             try:
                 self._take_in(0.2)
@@ -319,7 +319,7 @@ class Client:
                 self.close()
 
     def close(self) -> None:
-        """End the connection in the middle of whatever it is."""
+        """End the connection in whatever state it is."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -328,9 +328,9 @@ class Client:
 
 @contextmanager
 def serving(folder: Path, before: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[ServerProcess]:
-    """A server of ``folder/export`` that can write ``folder`` and nothing else; it has to end well.
+    """A server of ``folder/export`` that can write only ``folder``; it must end with status 0.
 
-    ``before``: words before its command; ``options``: after it.
+    ``before``: arguments before its command; ``options``: after it.
     """
     log, path = folder / "log", folder / "s"
     argv = [sys.executable, "-m", "reference_server", "serve", str(folder / "export"), "--unix", str(path)]
@@ -346,7 +346,7 @@ def serving(folder: Path, before: Sequence[str] = (), options: Sequence[str] = (
 
 
 class Portrait:
-    """A tree that nobody may touch."""
+    """A tree that must stay unchanged."""
 
     def __init__(self, tree: Path) -> None:
         self._tree = tree
@@ -366,7 +366,7 @@ class Portrait:
         return found
 
     def check(self) -> None:
-        """Raises AssertionError when something changed."""
+        """Check the tree. Raises AssertionError when something changed."""
         assert self._seen() == self._before, "something beside the export was touched"
 
 
@@ -380,12 +380,12 @@ def run(
     before: Sequence[str] = (),
     options: Sequence[str] = (),
 ) -> tuple[list[Look], Counter[str]]:
-    """Spells of ``bursts`` bursts from each client for as long as ``spells`` says so, with the frames sent so far.
+    """Run spells of ``bursts`` bursts from each client while ``spells``, given the number of frames sent, is true.
 
     Client and server together use at most ``share`` of one processor.  ``report`` gets each spell: its number, the
-    look, requests answered so far.  ``before`` and ``options`` are words of the server's command.  Returns the look at
-    the idle server after each spell, and what was answered how often.  Raises AssertionError or TimeoutError when the
-    server ends, hangs, keeps something, or touches or shows what lies beside the export.
+    look, requests answered so far.  ``before`` and ``options`` are arguments of the server's command.  Returns the look
+    at the idle server after each spell, and the count of each answer.  Raises AssertionError or TimeoutError when the
+    server ends, hangs, keeps a resource, or changes or shows anything beside the export.
     """
     looks: list[Look] = []
     (folder / "export").mkdir()
@@ -418,7 +418,7 @@ def run(
 
 
 def given_back(server: ServerProcess, before: Look) -> Look:
-    """The server once it has let go of everything."""
+    """Wait until the server has released everything; return the look at it."""
 
     def idle_again() -> Look | None:
         assert server.death() is None, f"{server.death()}: {server.tail()}"
@@ -441,7 +441,7 @@ def growth(looks: list[Look]) -> float:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description="Random traffic against a server of its own.")
     parser.add_argument("--seconds", type=float, default=60.0, help="no spell begins after so long")
     parser.add_argument("--seed", type=int, default=1)

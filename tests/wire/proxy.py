@@ -28,7 +28,7 @@ class Fault:
     """What the server exports, as the host names it."""
 
     def on_request(self, request: Message) -> Message | bytes | None:
-        """Return the message for the server; bytes go to the client as the reply instead, and None drops the request."""
+        """Return the message for the server; bytes go to the client as the reply instead, None drops the request."""
         return request
 
     def on_undecoded(self, raw: bytes) -> bytes | None:

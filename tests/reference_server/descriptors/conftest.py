@@ -1,4 +1,4 @@
-"""Host stores of every kind, and descriptors that are short."""
+"""Host stores of every kind, and limits on descriptors."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def peer(connect: MakePeer, store: HostStore) -> Peer:
 
 
 def forget(store: HostStore) -> int:
-    """Give up every descriptor that can be."""
+    """Close every descriptor that the store can reopen; return how many."""
     return store.descriptors.shrink(1 << 20)
 
 
 def fit(store: HostStore, count: int) -> None:
-    """Let there be ``count`` descriptors more than there are now."""
+    """Allow ``count`` more descriptors than are open now."""
     descriptors = Descriptors(len(os.listdir("/proc/self/fd")) + count + RESERVE)
     store.descriptors.end, store.descriptors.alert = descriptors.end, descriptors.alert
     store.descriptors.pinned.size = store.descriptors.pinned.left = count - count // 8

@@ -1,4 +1,4 @@
-"""Descriptors that are given up while other threads use, rename or remove what they stand for."""
+"""The store gives up descriptors while other threads use, rename or remove their files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.reference_server.requests import attributes, create, read
 def test_many_threads_and_few_descriptors(store: HostStore, folder: Path, health: Health) -> None:
     """Four clients find, move, read, remove and make files in one tree, with few descriptors.
 
-    Each file holds its own inode number, so that whoever reads another's content, or changes another file, is caught.
+    Each file holds its own inode number, so that a read or write of the wrong file is detected.
     """
     descriptors = store.descriptors
     for name in ("a", "b"):
@@ -51,7 +51,7 @@ def test_many_threads_and_few_descriptors(store: HostStore, folder: Path, health
 
 
 def act(peer: Peer, random_: random.Random, seed: int) -> int:
-    """One client.  Returns how often it found the right thing."""
+    """One client.  Returns how often it found the right file."""
     known: dict[int, int] = {}
     good = 0
     for number in range(600):
@@ -68,7 +68,7 @@ def act(peer: Peer, random_: random.Random, seed: int) -> int:
             reply = peer.call(m.Twalk(peer.tag(), peer.root, fid, (place, name)))
             if isinstance(reply, m.Rwalk) and len(reply.wqids) == 2:
                 known[fid] = reply.wqids[1].path
-            if len(known) > 8:  # of removed ones each keeps a descriptor
+            if len(known) > 8:  # each fid of a removed file keeps a descriptor
                 del known[oldest := next(iter(known))]
                 peer.clunk(oldest)
         elif choice in (2, 3) and known:
@@ -99,22 +99,22 @@ def act(peer: Peer, random_: random.Random, seed: int) -> int:
 
 
 def walked(peer: Peer, name: bytes) -> int:
-    """A fid for a directory that may be elsewhere just now: the root then."""
+    """A fid for a directory, or for the root while another client has moved the directory."""
     fid = peer.fid()
     reply = peer.call(m.Twalk(peer.tag(), peer.root, fid, (name,)))
     return fid if isinstance(reply, m.Rwalk) else peer.walk()
 
 
 def test_a_busy_name_is_not_given_up(peer: Peer, store: HostStore, folder: Path) -> None:
-    """A descriptor that is about to be given up while a client removes the file stays."""
+    """The store keeps a descriptor that it was about to give up when a client removes the file."""
     peer.clunk(create(peer, b"f", b"content"))
     peer.clunk(create(peer, b"other"))
-    forget(store)  # from now on names are looked at before they go
+    forget(store)  # from now on the store checks names before it removes them
     fid = peer.walk(b"f")
     real = os.unlink
 
     def unlink(*arguments: object, **options: object) -> None:
-        forget(store)  # somebody else needs room, just before
+        forget(store)  # another client needs room just before
         real(*arguments, **options)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -125,7 +125,7 @@ def test_a_busy_name_is_not_given_up(peer: Peer, store: HostStore, folder: Path)
 
 
 def test_the_first_that_is_given_up_waits_for_a_name_that_goes(peer: Peer, store: HostStore) -> None:
-    """Until descriptors are short, names are not looked at before they go."""
+    """Until descriptors are short, the store does not check names before it removes them."""
     peer.clunk(create(peer, b"f", b"content"))
     fid = peer.walk(b"f")
     assert not store.descriptors.shrinking
@@ -146,7 +146,7 @@ def test_the_first_that_is_given_up_waits_for_a_name_that_goes(peer: Peer, store
 def test_errors_on_the_way_are_reported_unchanged(
     peer: Peer, store: HostStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only a file that is no more is stale."""
+    """Only a file that no longer exists is stale."""
     peer.clunk(create(peer, b"f", b"content"))
     fid = peer.walk(b"f")
     forget(store)

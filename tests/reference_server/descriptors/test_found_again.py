@@ -1,7 +1,7 @@
-"""More fids than the process may have descriptors: they are closed and reopened, and no client notices.
+"""More fids than the process may have descriptors: the store closes and reopens them, and no client notices.
 
-``forget`` closes every descriptor that can be, as happens when they are short. Each test runs with handles
-(open_by_handle_at(2)) and without, where paths have to do.
+``forget`` closes every descriptor that the store can reopen, as happens when descriptors are short. Each test runs with
+handles (open_by_handle_at(2)), and without them, on paths alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def test_more_names_than_descriptors(peer: Peer, store: HostStore, folder: Path)
         peer.ok(m.Tlopen(peer.tag(), fids[number], c.O_RDONLY), m.Rlopen)
         assert read(peer, fids[number]) == b"x" * number
     assert len(os.listdir("/proc/self/fd")) < store.descriptors.end
-    # A fid for the same file takes none.
+    # Another fid for the same file takes no descriptor.
     for _ in range(300):
         peer.walk(start=fids[0])
 
@@ -61,7 +61,7 @@ def test_two_stores_make_room_for_each_other(connect: MakePeer, folder: Path, tm
 
 
 def test_what_is_open_is_limited_and_reported(peer: Peer, store: HostStore, folder: Path, connect: MakePeer) -> None:
-    """EMFILE of the server is not the guest's: ENFILE (bug museum 86).  What is there stays good; others have room."""
+    """The server's EMFILE is ENFILE for the guest (bug museum 86).  Open fids stay valid; other clients have room."""
     for number in range(200):
         (folder / f"f{number}").write_text(str(number))
     other = connect(store)
@@ -81,7 +81,7 @@ def test_what_is_open_is_limited_and_reported(peer: Peer, store: HostStore, fold
     assert peer.error(m.Tlock(peer.tag(), opened[0], c.LOCK_TYPE_RDLCK, 0, 0, 0, 1, b"me")) == c.ENOLCK
     for number, fid in enumerate(opened):
         assert read(peer, fid) == str(number).encode()
-    # The others get half of what is left, and may find as much as they like.
+    # The others get half of the rest, and may walk to as many files as they like.
     theirs = [other.open(b"f%d" % number) for number in range(5)]
     for number in range(200):
         assert attributes(other, other.walk(b"f%d" % number)).size == len(str(number))
@@ -105,7 +105,7 @@ def test_what_is_open_is_not_given_up(peer: Peer, store: HostStore, folder: Path
     assert peer.ok(m.Treaddir(peer.tag(), directory, 0, 8000), m.Rreaddir).data
 
 
-# --- everything that a fid is good for ----------------------------------------------------------------
+# --- everything that a fid can do ---------------------------------------------------------------------
 
 
 def test_every_operation_finds_its_file_again(peer: Peer, store: HostStore, folder: Path) -> None:
@@ -163,11 +163,11 @@ def test_every_operation_finds_its_file_again(peer: Peer, store: HostStore, fold
     assert sorted(os.listdir(folder)) == ["d", "l", "p"]
 
 
-# --- names that go ------------------------------------------------------------------------------------
+# --- names that are removed or renamed ----------------------------------------------------------------
 
 
 def test_unlinked_by_a_client(peer: Peer, store: HostStore, folder: Path, connect: MakePeer) -> None:
-    """A fid keeps its file, whoever of the clients takes the name away."""
+    """A fid keeps its file, whichever client removes the name."""
     other = connect(store)
     for by in (peer, other):
         peer.clunk(create(peer, b"f", b"content"))
@@ -216,10 +216,10 @@ def test_one_of_two_names_goes(peer: Peer, store: HostStore, folder: Path) -> No
 
 
 def test_moved_by_a_client(peer: Peer, store: HostStore, folder: Path) -> None:
-    """A file, and directories far above it, there and back; then it is removed by its fid, which takes its name."""
+    """A file, and directories far above it, are renamed there and back; then Tremove of the fid removes its name."""
     (folder / "a" / "b" / "c").mkdir(parents=True)
     (folder / "a" / "b" / "c" / "f").write_bytes(b"content")
-    (folder / "ab").mkdir()  # begins like the other, and is not below it
+    (folder / "ab").mkdir()  # the path has the other as prefix and is not below it
     (folder / "ab" / "f").write_bytes(b"beside")
     f, low, beside = peer.walk(b"a", b"b", b"c", b"f"), peer.walk(b"a", b"b", b"c"), peer.walk(b"ab", b"f")
     forget(store)
@@ -240,7 +240,7 @@ def test_moved_by_a_client(peer: Peer, store: HostStore, folder: Path) -> None:
 
 
 def test_another_directory_takes_the_place(peer: Peer, store: HostStore, folder: Path) -> None:
-    """What lay below an empty directory's name once is not looked for below the one that replaces it."""
+    """A file that was below an empty directory is not searched for below the directory that replaces it."""
     for name in ("one", "two"):
         (folder / name).mkdir()
         (folder / name / "f").write_text(name)
@@ -258,7 +258,7 @@ def test_another_directory_takes_the_place(peer: Peer, store: HostStore, folder:
 
 
 def test_removed_and_replaced_by_the_host(peer: Peer, store: HostStore, folder: Path) -> None:
-    """Never another file, though it has the name, and perhaps the inode number."""
+    """The fid never reaches another file with the same name, and perhaps the same inode number."""
     path = folder / "f"
     for _ in range(20):
         path.write_bytes(b"first")
@@ -273,12 +273,12 @@ def test_removed_and_replaced_by_the_host(peer: Peer, store: HostStore, folder: 
 
 
 def test_replaced_by_links_on_the_host(peer: Peer, store: HostStore, folder: Path, tmp_path: Path) -> None:
-    """Neither the last name nor one above it is followed."""
+    """The store follows no link, neither as the last name nor above it."""
     outside = tmp_path / "outside"
     (outside / "d").mkdir(parents=True)
     (folder / "d").mkdir()
     (folder / "d" / "f").write_bytes(b"inside")
-    os.link(folder / "d" / "f", outside / "f")  # the very file, outside
+    os.link(folder / "d" / "f", outside / "f")  # the same file, outside
     os.link(folder / "d" / "f", outside / "d" / "f")
     fid, directory = peer.walk(b"d", b"f"), peer.walk(b"d")
     forget(store)
@@ -310,7 +310,7 @@ def test_renamed_by_the_host(peer: Peer, store: HostStore, folder: Path) -> None
 
 
 def test_moved_out_by_the_host(peer: Peer, store: HostStore, folder: Path, tmp_path: Path) -> None:
-    """There is no way up from there, whether or not the descriptor was given up before."""
+    """`..` and Trename fail from there, whether or not the store gave up the descriptor before."""
     (folder / "a" / "b").mkdir(parents=True)
     (folder / "a" / "f").touch()
     fids = [peer.walk(b"a", b"b"), peer.walk(b"a", b"f")]
@@ -327,7 +327,7 @@ def test_moved_out_by_the_host(peer: Peer, store: HostStore, folder: Path, tmp_p
 
 
 def test_names_that_say_deleted(peer: Peer, store: HostStore) -> None:
-    """The kernel says so of a path whose name is gone; a file may be called like that."""
+    """The kernel adds "(deleted)" to a path whose name is removed; a file may have such a name."""
     peer.clunk(create(peer, b"f (deleted)", b"content"))
     fid = peer.walk(b"f (deleted)")
     forget(store)
@@ -355,7 +355,7 @@ def test_the_export_itself_is_renamed(peer: Peer, store: HostStore, folder: Path
 def test_unlinked_files_beyond_the_share_are_lost_to_their_client_alone(
     peer: Peer, store: HostStore, connect: MakePeer
 ) -> None:
-    """They cannot be found again, so each keeps its descriptor; a client that has too many loses its oldest."""
+    """They cannot be found again, so each keeps its descriptor; a client with too many loses its oldest."""
     other = connect(store)
     fit(store, 100)
     for by, count in ((other, 5), (peer, 150)):
@@ -374,13 +374,13 @@ def test_unlinked_files_beyond_the_share_are_lost_to_their_client_alone(
         else:
             assert 20 < len(good) < 60
     assert [attributes(other, fid).size for fid in kept] == list(range(5))
-    for number in range(200):  # and there is room
+    for number in range(200):  # and there is room again
         peer.clunk(peer.walk())
         other.clunk(create(other, b"f%d" % number))
 
 
 def test_deeper_than_a_path_can_be(connect: MakePeer, hostfs: HostStore) -> None:
-    """The kernel gives no path as long as this; directories are found by their handles, or keep their descriptors."""
+    """The kernel returns no path of this length; directories are found by their handles, or keep their descriptors."""
     peer = connect(hostfs)
     fids, name = [peer.root], b"x" * 255
     for _ in range(40):
@@ -402,7 +402,7 @@ def test_deeper_than_a_path_can_be(connect: MakePeer, hostfs: HostStore) -> None
 
 
 def test_a_read_only_mount_is_not_gone_round(connect: MakePeer, folder: Path) -> None:
-    """A handle knows nothing of mounts: by it the file would be had through the export's own, which may be written."""
+    """A handle does not include the mount: it would open the file through the export's own, which is writable."""
     (folder / "d").mkdir()
     (folder / "d" / "f").write_bytes(b"content")
     with mounted("--bind", "-o", "ro", str(folder / "d"), at=folder / "ro"):
@@ -418,7 +418,7 @@ def test_a_read_only_mount_is_not_gone_round(connect: MakePeer, folder: Path) ->
 
 
 def test_overlayfs_has_no_handles(connect: MakePeer, tmp_path: Path) -> None:
-    """A file of the lower layer is another inode below, and younger, once it was written to."""
+    """After a write, a file of the lower layer has another, younger inode below."""
     (tmp_path / "lower" / "d").mkdir(parents=True)
     for number in range(200):
         (tmp_path / "lower" / "d" / f"f{number}").write_bytes(b"x" * number)
