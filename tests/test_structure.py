@@ -70,7 +70,7 @@ def test_every_set_of_words_is_named_once() -> None:
 
 
 def test_every_option_of_the_command_line_is_declared_once() -> None:
-    """Two commands with one option share its declaration (`conformance.options`), so that they explain it alike."""
+    """Commands with the same option share its declaration (`conformance.options`), so that they explain it alike."""
     found: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for path in MODULES:
         if path.is_relative_to(CHECKOUT / "tests"):

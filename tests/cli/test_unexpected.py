@@ -113,7 +113,7 @@ def test_a_command_whose_surroundings_are_incomplete(
     assert "Traceback" not in done.stderr and "INTERNALERROR" not in done.stderr
     if said:
         assert done.stderr.startswith("assay9: ") and said in done.stderr, done
-    elif "ascii" not in shell:  # that run says on standard error what it does
+    elif "ascii" not in shell:  # the ascii run shows its progress on standard error
         assert not done.stderr, done
     if arguments is SMALL:
         assert "\\n" not in done.stdout, "pytest's writer spells out newlines, too"

@@ -54,7 +54,7 @@ Fault = Callable[[dict[str, int]], None]
 
 
 def fault_of(spec: str) -> Fault:
-    """`st_size=+1` adds, `st_mode=^2` flips bits; empty changes nothing."""
+    """`st_size=+1` adds, `st_mode=^2` flips bits; an empty text changes nothing."""
     name, _, change = spec.partition("=")
 
     def lie(attributes: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""The library of cases, checked from the registry of messages: every declaration has its consequence."""
+"""The library of cases, checked from the registry of messages: every declaration is followed through."""
 
 from __future__ import annotations
 

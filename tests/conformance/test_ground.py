@@ -46,7 +46,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root: mounts, and ser
 
 
 def is_error_of_ground(seen: CaseResult, words: str) -> bool:
-    """Such a result says what broke in one line, and is neither pass nor fail."""
+    """Assert that the result names in one line what broke, and is neither pass nor fail."""
     assert (seen.verdict, seen.infrastructure) == ("error", True), seen.reason
     assert words in seen.reason and "\n" not in seen.reason, seen.reason
     return True
@@ -509,7 +509,7 @@ def test_a_device_that_crashes_behind_the_back_of_a_case_is_charged_to_that_case
 def test_a_guest_whose_clock_went_wrong_is_started_again(uml: tuple[Run, UmlDeployment]) -> None:
     run, deployment = uml
     seen = deployment._clock_set
-    # as if it had been set 100 s ago, and the guest had counted 570 s since
+    # as if the clock had been set 100 s ago, and the guest had counted 570 s since
     deployment._clock_set = dataclasses.replace(seen, host=seen.host - 100, guest=seen.guest - 570)
     before = deployment.processes()
     assert is_error_of_ground(run(harmless), "times as fast as this host's")

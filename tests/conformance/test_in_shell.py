@@ -46,7 +46,7 @@ class InShell(LocalDeployment):
             own = [os.fsencode(root) for root in (self.outside_root, self.control_root)]
             holder = LocalChannel(prepare=partial(contain, own))
             self._contained = AgentLink(holder)
-            self._contained.calls.getpid()  # it is contained once it answers
+            self._contained.calls.getpid()  # the process is contained once it answers
             launcher = ("nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", "--")
         self.inside = self.control = AgentLink(ShellChannel(HostShell(self.path, launcher)))
 

@@ -1,8 +1,8 @@
 """A virtio-9p device in this process: registers, a split queue, and a 9P answer that needs no file.
 
 It is correct unless it is given faults by name; the ring cases have to find each of these faults. It serves a kick at
-once, in the caller's thread. With `late`, which is not a fault, it serves a kick when someone looks after `LATE`
-seconds.
+once, in the caller's thread. With `late`, which is not a fault, it serves a kick when the driver next looks, after
+`LATE` seconds.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class ModelDevice(Device):
         self._kicked = None
 
     def _due(self) -> bool:
-        """Serve a kick that is due; return whether one was waiting."""
+        """Serve a waiting kick if it is due; return whether one was waiting."""
         if self._kicked is None:
             return False
         if time.monotonic() >= self._kicked + LATE:
