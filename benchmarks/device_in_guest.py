@@ -31,7 +31,7 @@ QEMUS = "qemu"
 WHERE = "/mnt/benchmark"
 _TAR_BYTES = 8 << 20
 _SMALLER = 24
-"""How much less is moved by messages of 8 KiB: about as long as by the largest."""
+"""Factor by which messages of 8 KiB move less data, so that they take about as long as the largest messages."""
 
 _INSIDE = """
 import json, os, subprocess, sys, time

@@ -48,7 +48,7 @@ METRICS = {
     "memory": 0,
     "time": 0.0,
 }
-"""What the scheduler reads of a worker that it has just met."""
+"""The metrics that the scheduler reads from a new worker."""
 
 
 def wait(seconds: float, _key: str, name: str) -> Outcome:

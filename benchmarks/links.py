@@ -60,15 +60,15 @@ class Seen(NamedTuple):
     """The measurements of one link in one round."""
 
     single: float
-    """Requests a second, one at a time."""
+    """Requests per second, one at a time."""
     turn: float | None
-    """Requests a second, one at a time at the device, in batches; None where the transport is a socket."""
+    """Requests per second, one at a time at the device, in batches; None where the transport is a socket."""
     many: float
-    """Requests a second, as many in flight as the link takes, MOST at most."""
+    """Requests per second, with as many in flight as the link takes, MOST at most."""
     ours: float
-    """Microseconds of processor time that one of them cost this process."""
+    """Processor time of one such request in this process, in microseconds."""
     theirs: float
-    """And the server's process."""
+    """Processor time of one such request in the server's process, in microseconds."""
 
 
 def rates(server: Server, count: int) -> Seen:

@@ -70,7 +70,7 @@ class Peer:
 
 
 Workload = Callable[[Peer], Iterator[int]]
-"""Yields, after each piece of work, how much was done."""
+"""Yields the amount of work after each piece."""
 
 
 def getattr_single(peer: Peer) -> Iterator[int]:
@@ -212,9 +212,9 @@ class Rounds:
 
     def __init__(self) -> None:
         self.rates: list[float] = []
-        """Per second."""
+        """Amount of work per second."""
         self.costs: list[float] = []
-        """Seconds of the server's processor time for one."""
+        """Processor time of the server for one unit of work, in seconds."""
 
     def add(self, workload: Workload, peer: Peer, seconds: float) -> None:
         """One round."""

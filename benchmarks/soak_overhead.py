@@ -48,7 +48,7 @@ from soak.watching import Watching
 from soak.workloads import find
 
 OBJECTS = 12
-"""Compiled in one measurement: some half a minute in a guest without KVM."""
+"""Objects that one measurement compiles: about half a minute in a guest without KVM."""
 BY_HAND = """
 import glob, os, re, subprocess, sys, time
 tree, out = sys.argv[1:3]

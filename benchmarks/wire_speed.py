@@ -18,7 +18,7 @@ from pathlib import Path
 from conformance.evidence.record import load_run
 
 GOAL = 30.0
-"""Seconds."""
+"""Goal for the wall time of each server, in seconds."""
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from tests.evidence.reading import read_back
 pytestmark = pytest.mark.long
 RUN = [sys.executable, "-m", "assay9", "run", "local", "--layer", "vfs", "--jobs", "2"]
 _INTERPRETERS_OWN = ("Fatal Python error: init_import_site", "Could not import runpy module")
-"""What Python says, with status 1, of an interrupt before it has come to the program's first line."""
+"""Messages of Python, with status 1, about an interrupt before the program's first line."""
 
 
 def start(cwd: Path, *more: str) -> subprocess.Popen[bytes]:

@@ -27,7 +27,7 @@ from tests.golden.frames import read
 DIALECTS = list(Dialect)
 DIRENTS = 6
 MEASURED = 512
-"""Every so many inputs the memory that decoding took is measured, which is slow."""
+"""Number of inputs between two measurements of the memory that decoding takes; measuring is slow."""
 ROOM = 4096
 """Bytes that the message object and its parts, or the exception and its text, may take beside what the frame holds."""
 

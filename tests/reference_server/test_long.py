@@ -44,7 +44,7 @@ SWAPS = 1_150_000
 CONNECTS = 10_000
 NAMES = 270_000
 DEFAULT_LIMIT = 1024
-"""RLIMIT_NOFILE as processes commonly have it."""
+"""The usual RLIMIT_NOFILE of a process."""
 
 
 # --- hostile frames ---------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def portrait(folder: Path) -> dict[str, object]:
 
 
 CALLS = ("open", "mkdir", "setxattr", "getxattr", "write", "stat", "fstat", "chown", "truncate", "ftruncate")
-"""What a mapped operation does to the host, any of which may fail."""
+"""The calls of a mapped operation on the host; any of them may fail."""
 
 
 @contextmanager

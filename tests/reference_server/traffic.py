@@ -42,8 +42,8 @@ REQUESTS = [cls for cls in m.BY_TYPE.values() if not cls.type % 2]
 CLIENTS = 4
 SECRET = b"what lies beside the export"
 HUNG = 600.0
-"""Seconds after which a server that takes no more requests, or gives something not back, counts as hung: long, because
-on a machine with forty processes ahead of it a server at nice 15 was seen to take nothing for a minute."""
+"""Seconds after which a server that accepts no requests or keeps a resource counts as hung. The limit is long, because
+on a machine with forty processes ahead of it, a server at nice 15 accepted nothing for a minute."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -76,10 +76,10 @@ class Generator:
         self._targets = [b"a", b"..", b"b/c", b"../beside", decoy, decoy + b"/a", b"/proc/self/cwd"]
         self._tag = 0
         self.made = 0
-        """Frames of all bursts."""
+        """Number of frames in all bursts."""
         self._folders, self._files, self._others = [0], list[int](), list[int]()
         self.spoilt = False
-        """A size was sent that leaves the server waiting for bytes, or hanging up."""
+        """Whether a frame had a size that makes the server wait for bytes or close the connection."""
 
     def opening(self) -> list[bytes]:
         """Tversion and Tattach, as a client begins."""

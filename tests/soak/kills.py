@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 QUICK = ["--set", "tree.steps=20", "--set", "tree.workers=2", "--sample", "0.5"]
 ACCEPT = [word for judge in ACCEPTABLE for word in ("--accept-unknown", judge)]
-"""Runs of these tests are too short for a judgement on what changes over time."""
+"""Options for these runs, which are too short for a judgement on changes over time."""
 TABLES = ("meta", "sessions", "events", "begun", "ended", "series", "samples")
 
 Rows = dict[str, list[tuple[Any, ...]]]

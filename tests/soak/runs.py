@@ -24,9 +24,9 @@ SERVER = Path(__file__).with_name("wrong_server.py")
 
 
 LOOK = 2.0
-"""Seconds between two looks at the record of a run that ends by what it holds."""
+"""Seconds between two looks at the record of a run that ends by its record."""
 ENOUGH = 900.0
-"""Seconds after which such a run ends in any case; no machine is so busy."""
+"""Seconds after which such a run ends in any case, even on the busiest machine."""
 
 
 class UntilThen(Runner):

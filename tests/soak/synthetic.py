@@ -25,13 +25,13 @@ class Share:
     seconds: float = 60.0
     """The time of the first iteration on an idle host."""
     slower: float = 0.0
-    """By which fraction of that each iteration takes longer than the previous one."""
+    """Fraction of that time by which each iteration takes longer than the previous one."""
     creep: float = 0.0
     """Seconds by which each iteration takes longer than the previous one."""
     filled: float = 0.0
-    """By which fraction it gets slower until its cache is full, after a third of the run."""
+    """Fraction by which it gets slower until its cache is full, after a third of the run."""
     scatter: float = 0.05
-    """Standard deviation of the logarithm of the time: what differs from one iteration to the next."""
+    """Standard deviation of the logarithm of the time: the variation between iterations."""
     alike: float = 0.0
     """How much that depends on the previous iteration: a slow change that is not measured."""
     computes: float = 0.7
@@ -50,9 +50,9 @@ class Machine:
     """(seconds since the beginning, seconds of the whole run, generator) -> tasks that wait on this host."""
     io: float = 0.02
     others: float = 0.1
-    """Cores that others use; the judges of an earlier version looked at nothing else."""
+    """Cores that others use; the judges of an earlier version used only this."""
     seen: float = 0.15
-    """Standard deviation of the error of the logarithm of what the monitor sees of it."""
+    """Standard deviation of the monitor's error, on the logarithm of the load."""
 
 
 class Wandering:

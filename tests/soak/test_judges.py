@@ -54,7 +54,7 @@ LOAD: dict[str, Callable[[float], float]] = {
     "host.cpu_pressure": lambda _: 0.1,
     "host.io_pressure": lambda _: 0.02,
 }
-"""A host that has little to do, as its monitor sees it."""
+"""The monitor's values on a host with little load."""
 
 
 def of(found: list[Judgement], name: str) -> Judgement:

@@ -96,7 +96,7 @@ def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
 
 
 FAR = ["attach", "--guest=root@nowhere.invalid", "--tag=share0", "--outside=/tmp"]
-"""A machine that is asked only after everything that needs no machine is found right."""
+"""A machine that is contacted only after all checks that need no machine have passed."""
 
 
 @pytest.mark.parametrize(

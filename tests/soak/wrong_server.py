@@ -22,7 +22,7 @@ from typing import Any
 import mfusepy
 
 CALL = 0.0005
-"""Seconds of each call of a server that gets slower, at first."""
+"""Seconds that each call of a slowing server takes at first."""
 MARK = "assay9-soak-"
 libc = ctypes.CDLL(None, use_errno=True)
 

@@ -18,14 +18,14 @@ from protocol.codec import ProtocolError, decode, frame
 from protocol.registry import Message
 
 HANG_UP = b"hang up"
-"""What a fault returns in place of a request to end the connection."""
+"""A fault returns this in place of a request to end the connection."""
 
 
 class Fault:
     """One deliberate fault; an instance serves one connection."""
 
     export: Path
-    """What the server exports, as the host names it."""
+    """The exported directory, by its path on the host."""
 
     def on_request(self, request: Message) -> Message | bytes | None:
         """Return the message for the server; bytes go to the client as the reply instead, None drops the request."""

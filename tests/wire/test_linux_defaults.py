@@ -27,7 +27,7 @@ from protocol.registry import Message
 from tests.golden.frames import read
 
 RECORDED: Final[dict[str, list[Any]]] = {}
-"""Name of a message -> the requests of that kind that Linux clients were seen to send."""
+"""Name of a message -> the recorded requests of that kind from Linux clients."""
 for golden in read():
     if golden.origin.startswith("captured-linux"):
         RECORDED.setdefault(type(golden.message).__name__, []).append(golden.message)
@@ -37,13 +37,13 @@ NEVER_SENT: Final = {
     "Trename": "only to a server that answers Trenameat with EOPNOTSUPP (fs/9p/vfs_inode.c, v9fs_vfs_rename)",
     "Tremove": "only to a server that answers Tunlinkat with EOPNOTSUPP (fs/9p/vfs_inode.c, v9fs_remove)",
 }
-"""What no recording has, and why."""
+"""Requests that no recording has, and why."""
 
 
 OF_ANOTHER_KIND: Final = {
     "Tgetlock": "diod answers EINVAL to the LOCK_TYPE_UNLCK of Linux, so that nothing else of it would be seen",
 }
-"""Sound requests that are not as Linux sends them, and why."""
+"""Valid requests that differ from what Linux sends, and why."""
 
 
 def said(message: Any) -> tuple[object, ...]:
@@ -107,7 +107,7 @@ CALLS: Final[dict[str, Callable[[Client], Pending[Any]]]] = {
     "Tlock": lambda c: c.lock.send(1),
     "Tgetlock": lambda c: c.getlock.send(1),
 }
-"""Each message as the client's method sends it when it is given no more than it must be given."""
+"""Each message as the client's method sends it with its required arguments only."""
 
 
 class Silent(Client):

@@ -14,7 +14,7 @@ from tests.wire.test_linux_defaults import Silent
 BY_HAND = {"Tversion": "a reply sets msize", "Tlerror": "illegal"}
 """Requests without an `operation`, and why."""
 OF_THE_CALL = {"expect", "exact"}
-"""Parameters that say how the reply is judged and whether bits that Linux adds are left out."""
+"""Parameters that select how the reply is judged, and whether to omit bits that Linux adds."""
 OPERATIONS = {name: made for name, made in vars(Client).items() if isinstance(made, operation)}
 VALUES: dict[str, object] = {"bytes": b"v", "Buffer": b"v", "tuple[int, int]": (0x51, 0x52)}
 

@@ -27,7 +27,7 @@ FAULTS = declared([Path(__file__).with_name("faults.toml")])[0]
 BUILD = Path(_BUILD)
 PROGRAM = "qemu-system-x86_64"
 FIRMWARE = ("-L", "/usr/share/qemu", "-L", "/usr/share/seabios")
-"""That of the distribution: a build from Debian's sources has none."""
+"""The distribution's file: a build from Debian's sources has none."""
 
 
 def _sources() -> Path:
