@@ -1,4 +1,4 @@
-"""The whole default run against what the guest itself spends executing its calls.
+"""The time of the whole default run against the time that the guests spend on its calls.
 
     .venv/bin/python benchmarks/default_run.py [--jobs N] [-- further arguments of assay9 run]
 

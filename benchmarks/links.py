@@ -1,4 +1,4 @@
-"""Tgetattr rates over the links to a device, measured alternately in one go.
+"""Tgetattr rates over the links to a device, measured alternately in one run.
 
     python -m benchmarks.links [--rounds 5] [--link qtest --link vhost-user --link socket]
 

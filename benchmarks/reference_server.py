@@ -45,7 +45,7 @@ FILE_SIZE = 16 * MIB
 ENTRIES = 10_000
 MSIZE = {"reference": MIB, "diod": 65536}
 ROOT, FILE = 0, 1
-DATA_OVERHEAD = TWRITE_HDRSZ + 1  # IOHDRSZ: what Linux leaves for the header of Tread and Twrite
+DATA_OVERHEAD = TWRITE_HDRSZ + 1  # IOHDRSZ: the bytes that Linux reserves for the header of Tread and Twrite
 FIDS = (10, 100_000)
 
 
@@ -279,7 +279,7 @@ def populate(export: Path) -> None:
 
 
 def hold(peer: Peer, wanted: int) -> None:
-    """Give the session ``wanted`` fids, for as many different files as there are."""
+    """Give the session ``wanted`` fids, spread over all files."""
     first = 1 << 20
     for number in range(wanted):
         if number < ENTRIES:

@@ -1,4 +1,4 @@
-"""kill -9 of a soak runner at random moments: nothing recorded is lost or doubled.
+"""kill -9 of a soak runner at random moments: no record is lost or duplicated.
 
     python benchmarks/soak_kill9.py [KILLS]
 

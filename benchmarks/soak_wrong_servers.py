@@ -52,7 +52,7 @@ def until(record: Record, moment: float) -> Record:
 
 
 def found_at(facts: Facts, name: str) -> tuple[float, str] | None:
-    """(moment, reason) of the first failure of that judgement that every later moment confirms."""
+    """(moment, reason) of the first failure of that judgement that is followed by failures only."""
     record, found = facts.record, None
     moments = sorted(i.ended_at for i in record.iterations if i.ended_at)
     for moment in moments:

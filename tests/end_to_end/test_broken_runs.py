@@ -107,7 +107,7 @@ def test_a_case_that_lost_its_ground_is_run_once_more(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["exit", "kill"])
 def test_one_job_is_a_worker_too(tmp_path: Path, how: str) -> None:
-    """A case that ended its process ended the run, once with exit status 0 and no report."""
+    """Earlier, a case that ended its process ended the run, in one instance with exit status 0 and no report."""
     done, record, counts = broken_run(tmp_path, f"{how}:MODE-004", jobs=1)
     assert done.returncode == 3
     (reason,) = errors(record).values()

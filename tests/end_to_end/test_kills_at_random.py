@@ -98,4 +98,4 @@ def test_a_signal_at_any_time_from_the_start(tmp_path: Path, number: signal.Sign
             assert record.interrupted == (status != 0), attempt
         assert early or "Traceback" not in said, attempt
         if run.returncode == 0:
-            return  # the run has come to its end before the signal
+            return  # the run ended before the signal

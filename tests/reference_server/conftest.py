@@ -1,4 +1,4 @@
-"""Stores and peers for the server's tests.  A test fails when the server met an exception that it did not expect."""
+"""Stores and peers for the server's tests.  A test fails when the server reports an unexpected exception."""
 
 from __future__ import annotations
 

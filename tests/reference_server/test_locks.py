@@ -74,7 +74,7 @@ def test_two_readers_share(peer: Peer) -> None:
 
 
 def test_locks_conflict_between_connections_even_of_the_same_name(connect: MakePeer, store: Store) -> None:
-    """lib9p and kvmtool always said SUCCESS (lib9p HEAD fs_lock; kvmtool HEAD)."""
+    """lib9p and kvmtool always answer SUCCESS (lib9p HEAD fs_lock; kvmtool HEAD)."""
     one, two = connect(store), connect(store)
     create(one, b"f")
     mine, theirs = one.open(b"f", flags=c.O_RDWR), two.open(b"f", flags=c.O_RDWR)
@@ -290,7 +290,7 @@ def test_the_limit_on_locks(connect: MakePeer, store: Store, monkeypatch: pytest
 
 
 def test_locks_when_descriptors_are_short(connect: MakePeer, hostfs: HostStore) -> None:
-    """Each process that holds a lock on a file takes one."""
+    """Each process that holds a lock on a file takes one descriptor."""
     peer = connect(hostfs)
     fid = create(peer, b"f")
     hostfs.descriptors.end = hostfs.descriptors.alert = len(os.listdir("/proc/self/fd")) + 20

@@ -431,7 +431,7 @@ def given_back(server: ServerProcess, before: Look) -> Look:
 
 
 def growth(looks: list[Look]) -> float:
-    """Kilobytes that the idle server grew by: median of the last fifth less median of the second fifth of the looks.
+    """Growth of the idle server in kilobytes: median of the last fifth of the looks less median of the second fifth.
 
     Not the first fifth: what is allocated once (threads' stacks, arenas, caches) is not a leak.
     """

@@ -91,7 +91,7 @@ def wait_for_iterations(results: Path, count: int) -> None:
 
 
 def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """A runner killed at random moments; benchmarks/soak_kill9.py does it a thousand times."""
+    """The runner is killed at random moments; benchmarks/soak_kill9.py does it a thousand times."""
     assert kill_often(tmp_path / "many", 10, random.Random(5), 1.5 * time_of_one(tmp_path / "one")) > 0
 
 

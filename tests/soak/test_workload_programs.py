@@ -34,7 +34,7 @@ def test_one_iteration_on_a_sound_file_system(
 
 
 def test_a_database_that_has_no_room_is_not_accused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a full disk is expected, the runner turns such a failure into `cut`."""
+    """When the disk is expected to be full, the runner turns such a failure into `cut`."""
 
     def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")

@@ -1,4 +1,4 @@
-"""A 9P2000.L server that knows six messages, and dies or hangs on request: `fake_server.py UNIX-SOCKET`.
+"""A 9P2000.L server that implements six messages, and dies or hangs on request: `fake_server.py UNIX-SOCKET`.
 
 Tstatfs kills it. Treadlink hangs it: from then on it accepts connections and answers no request.
 """

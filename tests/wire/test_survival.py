@@ -45,7 +45,7 @@ def hangs(wire: Wire) -> None:
 
 
 def kills_unseen(wire: Wire) -> None:
-    """The case itself notices nothing: it does not wait for the answer."""
+    """The case itself does not wait for the answer, and so notices nothing."""
     wire.client.statfs.send(wire.root)
 
 
