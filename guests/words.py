@@ -43,6 +43,9 @@ def unknown(what: str, word: str, valid: Iterable[str], see: str = "") -> str:
 
 
 def shown(word: str) -> str:
-    """A user's word as quoted in a message: on one line, without control characters, at most a line long."""
+    """A user's word as quoted in a message: on one line, without control characters, at most a line long.
+
+    Of a longer one both ends are shown: a path is recognised by its last name.
+    """
     quoted = repr(word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
-    return quoted if len(quoted) <= 80 else f"{quoted[:70]}...{quoted[-1]}"
+    return quoted if len(quoted) <= 80 else f"{quoted[:36]}...{quoted[-41:]}"

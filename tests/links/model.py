@@ -14,21 +14,27 @@ from dataclasses import dataclass, field
 
 from conformance.virtio.device import Device, DeviceGone, Rings, RingTimeout, Turns, step_by_step
 from protocol.codec import ProtocolError, decode, encode
-from protocol.constants import EBADF, EIO
+from protocol.constants import EBADF, EIO, LOCK_SUCCESS
 from protocol.fields import Buffer, Qid
 from protocol.messages import (
     Rattach,
+    Rflush,
     Rgetattr,
     Rlcreate,
     Rlerror,
+    Rlock,
     Rread,
+    Rremove,
     Rversion,
     Rwalk,
     Rwrite,
     Tattach,
+    Tflush,
     Tgetattr,
     Tlcreate,
+    Tlock,
     Tread,
+    Tremove,
     Tversion,
     Twalk,
     Twrite,
@@ -381,7 +387,15 @@ class ModelDevice(Device):
                     return Rwrite(tag, 61440)
                 return Rwrite(tag, len(request.data))
             case Tread() if self._file is not None:
-                return Rread(tag, bytes(self._file[request.offset : request.offset + min(request.count, 4096)]))
+                count = min(request.count, self._msize - 24)
+                return Rread(tag, bytes(self._file[request.offset : request.offset + count]))
+            case Tremove() if self._file is not None:
+                self._file = None
+                return Rremove(tag)
+            case Tlock() if self._file is not None:
+                return Rlock(tag, LOCK_SUCCESS)
+            case Tflush():
+                return Rflush(tag)
             case Tattach():
                 self._fids.add(request.fid)
                 return Rattach(tag, _QID)
