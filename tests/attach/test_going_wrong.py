@@ -61,7 +61,7 @@ def running(machines: Machines) -> Iterator[Callable[[Callable[[Share], None]], 
 
 
 def sound(share: Share) -> None:
-    """A case of a few calls."""
+    """The body of a case with a few calls."""
     share.inside.mkdir("d")
     share.inside.symlink("d", "link")
 

@@ -1,4 +1,4 @@
-"""Several workers of a run in one guest share a mount: the first makes it, the last removes it. Also: refusals."""
+"""Workers of one run in one guest share a mount: the first makes it, the last removes it. Also: what is refused."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def test_what_is_cancelled_ends_its_shards_before_the_fleet_goes_on(fleet: Fleet
     stage.go(ALL[:1])
     outcomes = fleet.shards(as_bytes(PLAN), wanted(), program=stage.program())
     assert next(outcomes).name == "local-1"
-    eventually(stage.workers)  # one at least: the worker that another test killed may not be there again
+    eventually(stage.workers)  # at least one: a worker that another test killed may not be back yet
     outcomes.close()
     assert stage.shards("running") == [] and stage.shards("ended") and stage.shards("done") == ALL[:1]
 

@@ -1,4 +1,4 @@
-"""The page's own tables: requests as they crossed, fields with their rule; dark mode and narrow screens."""
+"""The page's own tables: the requests that crossed, fields with their rules; dark mode and narrow screens."""
 
 from __future__ import annotations
 

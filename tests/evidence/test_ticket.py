@@ -247,7 +247,7 @@ def test_the_entries_of_one_report_are_one_defect_the_gravest_reason_first() -> 
 
 
 def test_every_defect_has_its_reason_in_a_line_though_a_soak_takes_room(tmp_path: Path) -> None:
-    """There is no room for two lines each: 14 entries of one report, and 40 reports."""
+    """Not every defect has room for two lines: there are 14 entries of one report, and 40 other reports."""
     made = one_report(14)
     more = []
     for n in range(40):

@@ -1,4 +1,4 @@
-"""The agent on other systems: numbers and structs are translated; an absent call costs its own cases only."""
+"""The agent on other systems translates numbers and structs; absent calls are reported and cost only their cases."""
 
 from __future__ import annotations
 

@@ -26,14 +26,14 @@ class World:
 
     rate: float = 1.0
     offset: float = 0.0
-    """Of the guest's time of day at the beginning, in seconds."""
+    """The error of the guest's time of day at the beginning, in seconds."""
     way: float = 0.001
-    """Seconds of a round trip on an idle machine; most take longer, one way more than the other."""
+    """The mean time of each way of a round trip, in seconds; the two ways differ at random."""
     seed: int = 1
     now: float = 1000.0
     stepped: int = 0
     reset_by_another: float | None = None
-    """Where something in the guest sets the time of day back to, whenever it was set."""
+    """The error, in seconds, to which something in the guest resets the time of day whenever it was set."""
     dice: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class World:
 
 
 WAYS = [0.0005, 0.005, 0.1]
-"""Round trips of an idle, of a busy and of an overloaded machine."""
+"""`World.way` for an idle, a busy and an overloaded machine."""
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -122,7 +122,7 @@ def test_a_port_that_is_none_is_a_usage_error(port: str) -> None:
 def test_the_log_that_a_failed_boot_names_is_still_there(
     private_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """QEMU dies while the snapshot is made; only the log is left."""
+    """QEMU dies while the snapshot is made; nothing of the snapshot is left but the log."""
     program = tmp_path / "qemu"
     program.write_text("#!/bin/sh\n[ $1 = --version ] && echo version 9.9 && exit\necho oh no >&2; exit 1\n")
     program.chmod(0o755)

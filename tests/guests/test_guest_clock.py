@@ -22,7 +22,7 @@ WRONG = 500_000
 
 @pytest.fixture
 def spec(private_runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MachineSpec:
-    """A machine with snapshots of its own, for this test alone."""
+    """A machine whose snapshots are in a cache of this test alone."""
     image = find_image(load_recipe("debian12"))
     if image is None:
         pytest.skip("no guest image: assay9 guest build")

@@ -90,7 +90,7 @@ class Driver:
         os.eventfd_write(self.kicks[queue], 1)
 
     def offer(self, queue: int, count: int = SIZE) -> None:
-        """Give the device room to write to."""
+        """Make ``count`` buffers available that the device may write to."""
         for _ in range(count):
             self.put(queue, None)
 

@@ -139,7 +139,7 @@ def _agent(pointer_bytes: int, monkeypatch: pytest.MonkeyPatch) -> types.ModuleT
 
 
 def test_on_32_bits_the_agent_asks_for_times_of_64(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Source: arch/x86/entry/syscalls/syscall_32.tbl; struct __timespec64 of glibc 2.34."""
+    """Sources: arch/x86/entry/syscalls/syscall_32.tbl; struct __timespec64 of glibc 2.34."""
     narrow = _agent(4, monkeypatch)
     assert narrow.architecture("x86_64", narrow.NARROW) == "i386"
     numbers = dict(zip(narrow.CALLS, narrow.NUMBERS["i386"], strict=True))

@@ -1,4 +1,4 @@
-"""A reader with a typing error in a copy of a shipped target: every key, table and placeholder, one after the other."""
+"""A typing error in a copy of a shipped target: in every key, table and placeholder, one after the other."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hypervisor
     def unmount(link: AgentLink, where: str) -> None:
         if Path(where).is_symlink():
             Path(where).unlink()
-            Path(where).mkdir()  # as the mount point is when nothing is mounted there
+            Path(where).mkdir()  # like the mount point when nothing is mounted there
 
     for name, function in {"mounted": mounted, "mount_9p": mount, "unmount": unmount}.items():
         monkeypatch.setattr(attaching, name, function)

@@ -23,7 +23,7 @@ from guests.images.store import Image, ensure_image
 from guests.machines.qemu.argv import KERNEL_COMMAND_LINE
 
 STEADY = KERNEL_COMMAND_LINE.replace("tsc=reliable", "clocksource=hpet")
-"""A kernel that measures its TSC on a busy host gets it wrong; the speed of the HPET is known."""
+"""A kernel measures the TSC's speed wrongly on a busy host; the HPET's speed is known."""
 
 pytestmark = [
     pytest.mark.guest,
@@ -39,7 +39,7 @@ def image() -> Image:
 
 @pytest.fixture
 def options(image: Image, tmp_path: Path) -> dict[str, str | tuple[str, ...]]:
-    """The options that a user gives: the disk, the way of SSH to the guest, the place of the share."""
+    """The options that a user gives: the disk, the guest's SSH address, the place of the share."""
     host_key = image.known_host.read_text().split()
     (tmp_path / "known_hosts").write_text(
         f"the-guest {' '.join(host_key[-2:] if len(host_key) < 3 else host_key[:2])}\n"

@@ -21,7 +21,7 @@ from guests.machines.qemu.argv import KERNEL_COMMAND_LINE
 from guests.machines.qemu.outer import FILES, OuterHost
 
 SHARE = "/control/share"
-"""The exported directory: of the outer guest alone."""
+"""The exported directory, which exists only on the outer guest."""
 DISK = "/control/inner.qcow2"
 """The disk for the inner guest's own file system."""
 QEMU_WORDS = (

@@ -39,11 +39,11 @@ from reference_server.virtio.rings import RingAddress
 from tests.waiting import PATIENT
 
 SIZE = 4 << 20
-"""Bytes of guest memory, in two regions that meet half way."""
+"""Bytes of guest memory, in two regions that meet in the middle."""
 BASE = 0x1_0000_0000
 USER = 0x7000_0000_0000
 _DATA = 1 << 20
-"""Where buffers begin."""
+"""The offset at which buffers begin."""
 FILL = 0xA5
 
 Piece = tuple[int, int, bool]

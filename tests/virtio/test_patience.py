@@ -25,11 +25,11 @@ class Clock:
         self.now, self.yields = 1000.0, 0
 
     def monotonic(self) -> float:
-        """As time.monotonic."""
+        """Stands in for time.monotonic."""
         return self.now
 
     def sched_yield(self) -> None:
-        """A hundredth of a second goes by."""
+        """A hundredth of a second passes."""
         self.now += 0.01
         self.yields += 1
 
