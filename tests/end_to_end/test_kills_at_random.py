@@ -94,7 +94,8 @@ def test_a_signal_at_any_time_from_the_start(tmp_path: Path, number: signal.Sign
         assert run.returncode in ((expected, -number, 1 if begins else expected) if early else (expected, 0)), attempt
         for run_dir in runs(cwd):
             record, _, status = read_back(run_dir)
-            assert status == run.returncode
+            # A signal that comes when all cases are judged and written changes the process's status alone.
+            assert status in (run.returncode, 0), attempt
             assert record.interrupted == (status != 0), attempt
         assert early or "Traceback" not in said, attempt
         if run.returncode == 0:
