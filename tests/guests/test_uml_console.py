@@ -236,3 +236,13 @@ def test_what_cannot_be_costs_the_guest_its_console_and_the_host_nothing(
 def test_a_socket_that_cannot_be_made_is_named() -> None:
     with pytest.raises(InfrastructureError, match="nowhere/s"):
         ConsoleServer(Path("/nowhere/s"))
+
+
+def test_what_comes_in_the_same_round_as_the_end_is_ignored(tmp_path: Path) -> None:
+    """A message, or a kick, whose connection was forgotten a moment before ended the thread with an internal error."""
+    server = ConsoleServer(tmp_path / "console")
+    try:
+        server._message()
+        server._kick_of(2)()
+    finally:
+        server.close()

@@ -173,7 +173,8 @@ class ConsoleServer:
         self._selector.register(connection, selectors.EVENT_READ, self._message)
 
     def _message(self) -> None:
-        assert self._backend is not None
+        if self._backend is None:
+            return  # what came before it in the same round ended the connection
         before = [queue.kick for queue in self.queues]
         try:
             there = self._backend.receive()
@@ -193,6 +194,8 @@ class ConsoleServer:
     def _kick_of(self, number: int) -> Callable[[], None]:
         def kicked() -> None:
             queue = self.queues[number]
+            if queue.kick < 0:
+                return  # as in _message
             with contextlib.suppress(BlockingIOError):
                 os.read(queue.kick, 8)
             self.kicked(number)
