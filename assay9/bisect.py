@@ -133,16 +133,16 @@ def step(search: Search) -> int:
     place.mkdir(parents=True, exist_ok=True)
     with (place / "build.log").open("wb") as log:
         if subprocess.call(search.build, shell=True, cwd=search.repo, stdout=log, stderr=log) != 0:
-            return _tell(commit, "does not build", SKIP)
+            return _report(commit, "does not build", SKIP)
     with (place / "run.log").open("wb") as log:
         status = subprocess.call([*search.run, "--results", str(place)], stdout=log, stderr=log)
     if status == 2:
-        return _tell(commit, f"the run is refused, see {place / 'run.log'}", STOP)
+        return _report(commit, f"the run is refused, see {place / 'run.log'}", STOP)
     try:
         cases = json.loads((place / "latest" / "summary.json").read_bytes())["cases"]
     except (OSError, ValueError, KeyError, TypeError):
-        return _tell(commit, "has no record", SKIP)
-    return _tell(commit, *verdict(list(cases.values()), fixed=search.fixed))
+        return _report(commit, "has no record", SKIP)
+    return _report(commit, *verdict(list(cases.values()), fixed=search.fixed))
 
 
 def verdict(stands: Sequence[str], *, fixed: bool) -> tuple[str, int]:
@@ -154,7 +154,7 @@ def verdict(stands: Sequence[str], *, fixed: bool) -> tuple[str, int]:
     return "has no verdict", SKIP
 
 
-def _tell(commit: str, what: str, status: int) -> int:
+def _report(commit: str, what: str, status: int) -> int:
     print(f"assay9: {commit[:12]} {what}", file=sys.stderr, flush=True)
     return status
 

@@ -23,7 +23,7 @@ from conformance.raw.server import DeviceSession
 from conformance.virtio.device import Device, DeviceGone, RingTimeout
 from conformance.virtio.driver import PLAIN, go, largest_queue, make_queue, negotiate
 from conformance.virtio.queues import BadUsed, PackedQueue, Segment, SplitQueue, Used
-from protocol.codec import ProtocolError, decode, encode
+from protocol.codec import ProtocolError, decode, frame
 from protocol.constants import GETATTR_BASIC, NOFID, NOTAG
 from protocol.messages import Rattach, Rgetattr, Rlerror, Rversion, Tattach, Tgetattr, Tversion
 from protocol.registry import Message
@@ -201,19 +201,22 @@ class Ring:
 
     def getattr(self) -> bytes:
         """A request for a running session, in bytes."""
-        return b"".join(encode(Tgetattr(self.number(), ROOT, GETATTR_BASIC)))
+        return frame(Tgetattr(self.number(), ROOT, GETATTR_BASIC))
 
     def chain(self, request: bytes, room: int = 4096) -> list[Segment]:
         """The plainest chain: the request, then room for the reply."""
         return [self.readable(request), self.writable(room)]
 
+    def send(self, chain: Sequence[Segment], table: int | None = None) -> int:
+        """Make one chain available and notify the device; its head."""
+        head = self.queue.add(chain, table)
+        self.queue.publish()
+        self.queue.kick()
+        return head
+
     def exchange(self, chain: Sequence[Segment], table: int | None = None) -> bytes:
         """Send one chain and wait. Returns as many bytes as the device says that it wrote."""
-        queue = self.queue
-        head = queue.add(chain, table)
-        queue.publish()
-        queue.kick()
-        return self.reply_in(chain, self.wait(head))
+        return self.reply_in(chain, self.wait(self.send(chain, table)))
 
     def wait(self, head: int, timeout: float = ANSWER) -> Used:
         """The used element of that chain, when no other is in flight. Raises Finding."""
@@ -262,7 +265,7 @@ class Ring:
     def ask(self, request: Message, room: int = 4096) -> Message:
         """Send a message in the plainest chain; the reply."""
         self.note(spell(request))
-        return self.decoded(self.exchange(self.chain(b"".join(encode(request)), room)))
+        return self.decoded(self.exchange(self.chain(frame(request), room)))
 
     def session(self, msize: int = 8192) -> None:
         """Negotiate 9P2000.L and attach the root as ROOT. Raises Finding."""

@@ -40,7 +40,7 @@ def main(runs: list[Path]) -> None:
     for run in runs:
         results = load_run(run).results
         if not any(call.messages for result in results for call in result.calls):
-            raise SystemExit(f"{run}: no trace tells the messages of its calls")
+            raise SystemExit(f"{run}: no trace has the messages of its calls")
         for result in results:
             if result.verdict not in ("pass", "known", "fixed") or not result.calls:
                 continue

@@ -30,7 +30,7 @@ def hired(agent: AgentLink, root: Path, **spec: Any) -> int:
     return pid
 
 
-def test_a_process_is_had_again_and_is_as_new(agent: AgentLink, tmp_path: Path) -> None:
+def test_a_process_is_used_again_and_is_as_new(agent: AgentLink, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     first = hired(agent, tmp_path / "one", umask=0o077)
@@ -58,7 +58,7 @@ def test_a_lock_that_a_case_left_is_gone(agent: AgentLink, tmp_path: Path) -> No
     agent.calls.flock(mine, 2 | 4)
 
 
-def test_a_process_whose_limits_were_lowered_is_not_had_again(agent: AgentLink, tmp_path: Path) -> None:
+def test_a_process_whose_limits_were_lowered_is_not_used_again(agent: AgentLink, tmp_path: Path) -> None:
     first = hired(agent, tmp_path)
     agent.calls_with(proc="second").setrlimit(resource.RLIMIT_FSIZE, 1000)
     agent.reap()

@@ -189,7 +189,7 @@ def test_a_program_that_ends_ends_the_host_s_side_after_its_last_words(server: C
         assert connection.recv(100) == b""
 
 
-def test_a_host_that_closes_is_reported_and_the_port_can_be_had_again(server: ConsoleServer, driver: Driver) -> None:
+def test_a_host_that_closes_is_reported_and_the_port_can_be_opened_again(server: ConsoleServer, driver: Driver) -> None:
     opened(server, driver).close()
     assert driver.control() == (1, 6, 0)
     with pytest.raises(InfrastructureError, match="opened no port"):

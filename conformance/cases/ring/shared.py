@@ -15,13 +15,13 @@ from conformance.raw.operations import CREATING
 from conformance.raw.ring import ROOT, Ring
 from conformance.virtio.driver import PLAIN
 from conformance.virtio.queues import Segment
-from protocol.constants import O_RDWR
+from protocol.constants import O_RDWR, O_TRUNC
 from protocol.messages import Rlcreate, Rremove, Rwalk, Rwrite, Tlcreate, Tremove, Twalk, Twrite
 from protocol.registry import Message
 from protocol.virtqueue import Feature
 
 FILE = 7
-"""The fid of `open_file`."""
+"""The fid of `new_file` and `open_file`."""
 INDIRECT = PLAIN | Feature.INDIRECT_DESC.mask
 EVENTS = PLAIN | Feature.EVENT_IDX.mask
 PACKED = PLAIN | Feature.RING_PACKED.mask
@@ -62,18 +62,25 @@ R = TypeVar("R", bound=Message)
 
 
 def reply_of(message: Message, wanted: type[R], call: str) -> R:
-    """The reply, if it is the one that the call has. Raises Finding."""
-    if not isinstance(message, wanted):
-        raise Finding(f"{call} was answered with {spell(message)}", "reply", {"call": call})
-    return message
+    """The reply, of the type that it must have; another type ends the case."""
+    if isinstance(message, wanted):
+        return message
+    text = f"{call} was answered with {spell(message)}, expected {wanted.__name__}"
+    raise Finding(text, "reply", {"call": call, "seen": type(message).__name__})
+
+
+def new_file(ring: Ring, name: bytes) -> None:
+    """FILE is open for reading and writing on a file of that name, which is empty."""
+    reply_of(ring.ask(Twalk(ring.number(), ROOT, FILE, ())), Rwalk, "Twalk")
+    flags = O_RDWR | O_TRUNC | CREATING
+    reply_of(ring.ask(Tlcreate(ring.number(), FILE, name, flags, 0o644, 0)), Rlcreate, "Tlcreate")
 
 
 @contextmanager
 def open_file(ring: Ring, layout: int, data: bytes) -> Iterator[None]:
     """The device runs, and FILE is open on a new file that holds `data`. The file is removed afterwards."""
     running(ring, layout)
-    reply_of(ring.ask(Twalk(ring.number(), ROOT, FILE, ())), Rwalk, "Twalk")
-    reply_of(ring.ask(Tlcreate(ring.number(), FILE, b"ring-file", O_RDWR | CREATING, 0o644, 0)), Rlcreate, "Tlcreate")
+    new_file(ring, b"ring-file")
     try:
         if data:
             reply_of(ring.ask(Twrite(ring.number(), FILE, 0, data)), Rwrite, "Twrite")
@@ -91,6 +98,7 @@ __all__ = [
     "PACKED",
     "PLAIN",
     "both_layouts",
+    "new_file",
     "open_file",
     "pieces",
     "reply_of",

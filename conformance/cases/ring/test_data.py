@@ -12,12 +12,12 @@ from conformance.case import case
 from conformance.cases.ring.shared import FILE, both_layouts, open_file, pieces, reply_of, room
 from conformance.checks import equal
 from conformance.raw.ring import Ring
-from protocol.codec import encode
+from protocol.codec import frame
+from protocol.constants import RREAD_HDRSZ
 from protocol.messages import Rread, Rwrite, Tread, Twrite
 
 _READ, _WRITTEN = 1000, 6000
 """Bytes of data. What is written is more than a page, so that a device may take it from where it lies."""
-_RREAD_HEAD, _TWRITE_HEAD = 11, 23
 
 
 def _content(count: int) -> bytes:
@@ -37,9 +37,9 @@ def test_data_that_is_read(ring: Ring, layout: int, lengths: tuple[int, ...]) ->
     of the whole message.  Source: virtio 1.3, 2.7.4.1 (no assumption on the arrangement of descriptors), 2.7.8.2."""
     data = _content(_READ)
     with open_file(ring, layout, data):
-        chain = [ring.readable(b"".join(encode(Tread(ring.number(), FILE, 0, _READ)))), *room(ring, [*lengths, 4096])]
+        chain = [ring.readable(frame(Tread(ring.number(), FILE, 0, _READ))), *room(ring, [*lengths, 4096])]
         reply = ring.exchange(chain)
-        equal("used length of the chain with Rread", len(reply), _RREAD_HEAD + _READ, code="ring", call="Tread")
+        equal("used length of the chain with Rread", len(reply), RREAD_HDRSZ + _READ, code="ring", call="Tread")
         seen = reply_of(ring.decoded(reply), Rread, "Tread")
         equal("data in Rread", bytes(seen.data), data, code="content", call="Tread")
 
@@ -56,7 +56,7 @@ def test_data_that_is_written(ring: Ring, layout: int, lengths: tuple[int, ...])
     Source: virtio 1.3, 2.7.4.1 (no assumption on the arrangement of descriptors)."""
     data = _content(_WRITTEN)
     with open_file(ring, layout, b""):
-        request = b"".join(encode(Twrite(ring.number(), FILE, 0, data)))
+        request = frame(Twrite(ring.number(), FILE, 0, data))
         reply = ring.exchange([*pieces(ring, request, lengths), ring.writable(4096)])
         count = reply_of(ring.decoded(reply), Rwrite, "Twrite").count
         equal("count in Rwrite", count, _WRITTEN, code="value", call="Twrite")

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import pytest
 
 from conformance.case import case
-from conformance.cases.ring.shared import running
+from conformance.cases.ring.shared import FILE, new_file, reply_of, running
 from conformance.checks import between, equal
-from conformance.errors import Finding
-from conformance.raw.expectation import spell
-from conformance.raw.ring import ROOT, Ring
-from protocol.codec import decode, encode
-from protocol.constants import O_CREAT, O_LARGEFILE, O_RDWR, O_TRUNC
-from protocol.messages import Rlcreate, Rread, Rwalk, Rwrite, Tlcreate, Tread, Twalk, Twrite
-from protocol.registry import Message
+from conformance.raw.ring import Ring
+from protocol.codec import decode, frame
+from protocol.messages import Rread, Rwrite, Tread, Twrite
 
 
 @pytest.mark.parametrize("change", [-4, -1, 1, 64, 0x10000], ids=lambda v: f"{v:+d}")
@@ -28,9 +22,7 @@ def test_size_field_disagrees(ring: Ring, change: int) -> None:
     request = ring.getattr()
     lying = (len(request) + change).to_bytes(4, "little") + request[4:]
     chain = ring.chain(lying)
-    ring.queue.add(chain)
-    ring.queue.publish()
-    ring.queue.kick()
+    ring.send(chain)
     what = f"a frame of {len(request)} bytes whose size field says {len(request) + change}"
     equal(what, "accepted" if ring.fate(chain).kind == "processed" else "refused", "refused", code="ring")
 
@@ -41,9 +33,7 @@ def test_shorter_than_a_header(ring: Ring, length: int) -> None:
     """A request shorter than a 9P header is refused.  Source: 9P2000 intro(5) (size[4] type[1] tag[2])."""
     running(ring)
     chain = ring.chain(ring.getattr()[:length])
-    ring.queue.add(chain)
-    ring.queue.publish()
-    ring.queue.kick()
+    ring.send(chain)
     ring.refused(chain)
 
 
@@ -54,9 +44,7 @@ def test_reply_does_not_fit(ring: Ring, room: int) -> None:
     Source: virtio 1.3, 2.7.8.2; QEMU hw/9pfs/virtio-9p-device.c (VirtFS reply type needs more bytes: virtio_error)."""
     running(ring)
     chain = [ring.readable(ring.getattr()), ring.writable(room)]
-    ring.queue.add(chain)
-    ring.queue.publish()
-    ring.queue.kick()
+    ring.send(chain)
     seen = ring.fate(chain)
     equal(
         f"bytes of a reply of 160 in room for {room}",
@@ -74,44 +62,23 @@ def test_request_larger_than_msize(ring: Ring) -> None:
     ring.start()
     ring.session(8192)
     data = bytes(range(256)) * 240
-    _open_new_file(ring)
-    chain = ring.chain(b"".join(encode(Twrite(ring.number(), _FILE, 0, data))))
-    ring.queue.add(chain)
-    ring.queue.publish()
-    ring.queue.kick()
+    new_file(ring, b"frame-004")
+    chain = ring.chain(frame(Twrite(ring.number(), FILE, 0, data)))
+    ring.send(chain)
     seen = ring.fate(chain)
     if seen.kind == "broken":
         return  # nothing more can be asked; after each case the runner checks that a reset brings it back
     count = 0
     if seen.kind == "processed":
-        count = _reply(decode(seen.reply), Rwrite, "Twrite").count
+        count = reply_of(decode(seen.reply), Rwrite, "Twrite").count
         between("count in Rwrite", count, 0, len(data), call="Twrite")
     held = bytearray()
     while len(held) <= len(data):
-        part = _reply(ring.ask(Tread(ring.number(), _FILE, len(held), 4096), 8192), Rread, "Tread").data
+        part = reply_of(ring.ask(Tread(ring.number(), FILE, len(held), 4096), 8192), Rread, "Tread").data
         if not part:
             break
         held += part
     equal("content of the file after Rwrite", bytes(held), data[:count], code="content", call="Twrite")
-
-
-R = TypeVar("R", bound=Message)
-_FILE = 2
-"""The fid of a new file, open for reading and writing."""
-
-
-def _open_new_file(ring: Ring) -> None:
-    _reply(ring.ask(Twalk(ring.number(), ROOT, _FILE, ())), Rwalk, "Twalk")
-    flags = O_RDWR | O_CREAT | O_TRUNC | O_LARGEFILE
-    _reply(ring.ask(Tlcreate(ring.number(), _FILE, b"frame-004", flags, 0o644, 0)), Rlcreate, "Tlcreate")
-
-
-def _reply(message: Message, wanted: type[R], call: str) -> R:
-    """The reply, of the type that it must have; another type ends the case."""
-    if isinstance(message, wanted):
-        return message
-    text = f"{call} was answered with {spell(message)}, expected {wanted.__name__}"
-    raise Finding(text, "reply", {"call": call, "seen": type(message).__name__})
 
 
 @case("FRAME-005")
@@ -119,9 +86,7 @@ def test_bytes_behind_the_frame(ring: Ring) -> None:
     """After a refused frame a reset gives a clean session.  Source: virtio 1.3, 2.4.1 (device reset)."""
     running(ring)
     chain = ring.chain(b"\xff" * 64)
-    ring.queue.add(chain)
-    ring.queue.publish()
-    ring.queue.kick()
+    ring.send(chain)
     ring.refused(chain)
     ring.restart()
     running(ring).serves()

@@ -9,7 +9,7 @@ from conformance.errors import Undrivable
 from conformance.raw.operations import CLIENT_ID
 from conformance.raw.ring import Ring
 from conformance.virtio.queues import Segment
-from protocol.codec import encode
+from protocol.codec import frame
 from protocol.constants import LOCK_FLAGS_BLOCK, LOCK_SUCCESS, LOCK_TYPE_WRLCK
 from protocol.messages import Rflush, Rlock, Tflush, Tlock
 from protocol.registry import Message
@@ -17,11 +17,8 @@ from protocol.registry import Message
 
 def _sent(ring: Ring, message: Message) -> tuple[int, list[Segment]]:
     """One more chain in flight: its head and its buffers."""
-    chain = ring.chain(b"".join(encode(message)), 256)
-    head = ring.queue.add(chain)
-    ring.queue.publish()
-    ring.queue.kick()
-    return head, chain
+    chain = ring.chain(frame(message), 256)
+    return ring.send(chain), chain
 
 
 @both_layouts

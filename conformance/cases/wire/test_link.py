@@ -58,7 +58,7 @@ def test_target_as_it_is(wire: Wire, target: bytes) -> None:
     shared.kind_is("in Rsymlink", qid, QTSYMLINK)
     _says(wire, b"link", target)
     fid = client.walk_to(b"link")
-    _tells(client, fid, target)
+    _target_is(client, fid, target)
     reply = client.getattr(fid)
     shared.same_file("Rgetattr, beside that of Rsymlink", reply.qid, qid)
     equal("size in Rgetattr of a symbolic link", reply.size, len(target), code="field:size")
@@ -69,7 +69,7 @@ def _says(wire: Wire, name: bytes, target: bytes) -> bool:
     return equal(f"text of the symbolic link {name!r} on the host", wire.host.readlink(name), target, code="content")
 
 
-def _tells(client: Session, fid: int, target: bytes) -> bool:
+def _target_is(client: Session, fid: int, target: bytes) -> bool:
     """Treadlink returns that text."""
     seen = bytes(client.readlink(fid).target)
     return equal("target in Rreadlink", seen, target, code="content", call="Treadlink")
@@ -201,10 +201,10 @@ def test_readlink_sees_the_host(wire: Wire) -> None:
     for number in range(50):
         host.symlink(b"link-%d" % number, b"target-%d" % number)
     for number in range(50):
-        _tells(client, client.walk_to(b"link-%d" % number), b"target-%d" % number)
+        _target_is(client, client.walk_to(b"link-%d" % number), b"target-%d" % number)
     host.unlink(b"link-7")
     host.symlink(b"link-7", b"new")
-    _tells(client, client.walk_to(b"link-7"), b"new")
+    _target_is(client, client.walk_to(b"link-7"), b"new")
 
 
 # --- link -----------------------------------------------------------------------------------------
