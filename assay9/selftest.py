@@ -198,10 +198,10 @@ def _run(tasks: Sequence[Task], jobs: int, progress: Progress) -> Iterator[Outco
                 "a process of the self test was killed (out of memory? `dmesg` says so)",
                 "run it again, with fewer --jobs or with --progress",
             ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in active_children():
+        except BaseException:
+            for child in active_children():  # each ends what it has started; the pool then waits for all of them
                 child.terminate()
+            raise
 
 
 def _forked(parent: int) -> None:

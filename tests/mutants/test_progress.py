@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
+from assay9 import selftest
+from assay9.selftest import Outcome, Task
 from conformance.errors import UsageError
 from conformance.selftest.alone import families_of
 from conformance.selftest.declared import declared
 from conformance.selftest.progress import Progress
+
+
+def tried_at_once(task: Task) -> list[Outcome]:
+    return [Outcome(name, "wire", "") for name in task.names]
+
 
 OUTCOME = {"layer": "wire", "missed": "", "left_out": ""}
 
@@ -42,3 +50,13 @@ def test_every_family_is_asked_with_the_faults_that_it_alone_is_there_for() -> N
     }
     assert ("vfs", "stacked") in found and ("property", "four_shares") in found
     assert all(fault.layer == layer for (layer, _), one in found.items() for fault in one.faults)
+
+
+def test_nothing_of_the_pool_is_left_when_all_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that is still being shut down when Python ends prints a traceback now and then: one call in nine."""
+    monkeypatch.setattr(selftest, "_try", tried_at_once)
+    before = set(threading.enumerate())
+    faults = declared(sorted(Path(__file__).parent.glob("*.toml")))[0][:5]
+    found = list(selftest._run([Task("reference", (one,)) for one in faults], 2, Progress(None, "")))
+    assert {one.name for one in found} == {one.name for one in faults}
+    assert set(threading.enumerate()) <= before
