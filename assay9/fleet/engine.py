@@ -112,8 +112,8 @@ class Fleet:
         self.run = secrets.token_hex(4)
         try:
             self.client.register_plugin(Shards(self.run, plan, more, program))
-        except Exception:
-            if not self.unable:  # else it is they that refuse; all others have it
+        except Exception as error:  # dask raises an Exception with the worker's words
+            if not any(why in str(error) for why in self.unable.values()):
                 raise
         try:
             yield from self.each(wanted, functools.partial(run_shard, self.run), _lost)

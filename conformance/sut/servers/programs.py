@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from conformance.errors import InfrastructureError
 from conformance.sut.parts.process import ServerProcess, free_port
@@ -82,12 +82,16 @@ class Started(OwnProcess, Generic[S]):
             return None
         return Path(f"/proc/{self.process.pid}/root{self.exported.resolve()}")
 
-    def reading_only(self, directory: Path) -> Started[S] | None:
+    def reading_only(self, directory: Path) -> Self | None:
         if not self.can_export_read_only:
             return None
-        other = type(self)(self.spec, directory, self._progress)
+        other = self._further(directory)
         other.read_only = True
         return other
+
+    def _further(self, directory: Path) -> Self:
+        """A further one of the same kind, whose files go into that directory."""
+        return type(self)(self.spec, directory, self._progress)
 
     @classmethod
     def remedy(cls) -> str:
@@ -164,9 +168,12 @@ class ReferenceServer(Started[ReferenceTable]):
     can_export_read_only = True
 
     def command(self) -> list[str]:
-        where = ["--unix", self.socket_path] if self.spec.transport == "unix" else ["--tcp", f"127.0.0.1:{self.port}"]
         more = [*(["--readonly"] if self.read_only else []), *self.spec.arguments]
-        return [sys.executable, "-m", "reference_server", "serve", str(self.exported), *where, *more]
+        return [sys.executable, "-m", "reference_server", "serve", str(self.exported), *self._listening(), *more]
+
+    def _listening(self) -> list[str]:
+        """The options that say where it listens."""
+        return ["--unix", self.socket_path] if self.spec.transport == "unix" else ["--tcp", f"127.0.0.1:{self.port}"]
 
     def version(self) -> str:
         return version_of("assay9")

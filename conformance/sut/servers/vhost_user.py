@@ -6,9 +6,9 @@ Rule of this module: how a back end is started and reached; the front end is `co
 from __future__ import annotations
 
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from conformance.errors import InfrastructureError, UsageError
 from conformance.sut.servers.devices import TAG, OverRings
@@ -118,15 +118,11 @@ class ReferenceDevice(_FrontEnd, ReferenceServer):
         self.name = "reference device"
         self.tag = TAG
 
-    def reading_only(self, directory: Path) -> ReferenceDevice:
-        other = ReferenceDevice(self.spec, directory, self.variant)
-        other.read_only = True
-        return other
+    def _further(self, directory: Path) -> Self:
+        return type(self)(self.spec, directory, self.variant)
 
-    def command(self) -> list[str]:
-        serve = [sys.executable, "-m", "reference_server", "serve", str(self.exported)]
-        more = [*(["--readonly"] if self.read_only else []), *self.spec.arguments]
-        return [*serve, "--vhost-user", self.socket_path, "--tag", TAG.decode(), *more]
+    def _listening(self) -> list[str]:
+        return ["--vhost-user", self.socket_path, "--tag", TAG.decode()]
 
     def _path(self) -> str:
         return self.socket_path
