@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance.errors import UsageError
-from conformance.sut.hypervisor.kind import check_files, check_programs, values_of
+from conformance.errors import InfrastructureError, UsageError
+from conformance.sut.hypervisor.kind import check_choices, check_files, check_programs, values_of
 from conformance.sut.hypervisor.tables import HypervisorTarget
 from conformance.sut.load import load
 from guests.agent.hosts import LocalHost
@@ -74,3 +74,67 @@ def test_a_value_that_names_no_program_or_file_is_refused_with_the_nearest(tmp_p
         check_files(*values(disk=f"{tmp_path}/debain.qcow2"), LocalHost())
     with pytest.raises(UsageError, match=r"--value disk: this host has no '/nowhere/at/all'$"):
         check_files(*values(disk="/nowhere/at/all"), LocalHost())
+
+
+PROGRAMS = {
+    "virsh": 'test "$2" = qemu:///system || { echo "error: no connection driver available" >&2; exit 1; }\n'
+    'case "$5" in --name) echo debian; echo "old debian"; echo;; --uuid) echo 6695eb01-f6a4;; esac',
+    "zoneadm": "printf 'global\\nvm\\n'",
+    "qm": "echo '      VMID NAME                 STATUS'; echo '       104 debian               running'",
+    "ifconfig": "echo 'em0 lo0 tap0 bridge0'",
+}
+"""What the list commands of the shipped targets print on their hosts: virsh(1), zoneadm(8), qm(1), ifconfig(8)."""
+
+
+def choose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, *given: str) -> None:
+    """Check the values of a shipped target on a host that has these programs."""
+    for program, text in PROGRAMS.items():
+        (tmp_path / program).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    made = asked(name, guest="root@vm", outside="/srv", value=given)
+    assert isinstance(made.target, HypervisorTarget)
+    check_choices(made.target, values_of(made), LocalHost())
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "said"),
+    [
+        ("cloud-libvirt", "domain=debian", "domain=debain", r"unknown domain 'debain': did you mean 'debian'\?"),
+        ("cloud-libvirt", "domain=old debian", "domain=od debian", r"did you mean 'old debian'\?"),
+        (
+            "cloud-libvirt",
+            "domain=6695eb01-f6a4",
+            "domain=zzz",
+            r"unknown domain 'zzz': use one",
+        ),
+        (
+            "bhyve-illumos",
+            "zone=vm",
+            "zone=vmm",
+            r"--value zone: unknown zone 'vmm': did you mean 'vm'\? \(this host\)",
+        ),
+        ("proxmox", "id=104", "id=140", r"unknown id '140': did you mean '104'\?"),
+        ("bhyve-freebsd", "tap=tap0", "tap=tpa0", r"unknown tap 'tpa0': did you mean 'tap0'\?"),
+    ],
+)
+def test_a_misspelt_machine_of_the_hypervisor_is_refused_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, right: str, wrong: str, said: str
+) -> None:
+    disk = ("disk=/d",) if name == "bhyve-freebsd" else ()
+    choose(monkeypatch, tmp_path, name, right, *disk)
+    with pytest.raises(UsageError, match=said):
+        choose(monkeypatch, tmp_path, name, wrong, *disk)
+
+
+def test_a_list_command_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = "choices.domain failed on this host with status 1: error: no connection driver available"
+    with pytest.raises(InfrastructureError, match=said):
+        choose(monkeypatch, tmp_path, "cloud-libvirt", "domain=debian", "uri=qemu:///nowhere")
+
+
+def test_choices_are_of_values(tmp_path: Path) -> None:
+    text = Path(str(files("conformance.targets") / "cloud-libvirt.toml")).read_text()
+    (tmp_path / "mine.toml").write_text(text.replace("[choices]\ndomain", f"[choices]\n{misspelt('domain')}"))
+    with pytest.raises(UsageError, match=r"choices: unknown key of \[values\] '\w+': did you mean 'domain'\?"):
+        load(str(tmp_path / "mine.toml"))

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from conformance.errors import UsageError
+from conformance.errors import InfrastructureError, UsageError
 from conformance.sut.attach.attachment import Attachment, attachment
 from conformance.sut.attach.facts import near_path
+from conformance.sut.hypervisor.machine import said
 from conformance.sut.hypervisor.tables import (
     GUEST,
     HypervisorOptions,
@@ -48,6 +49,7 @@ class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
         host = reach(attached(asked).outside.host, attached(asked).ssh_config)
         try:
             check_programs(asked.target, values, host)
+            check_choices(asked.target, values, host)
             check_files(asked.target, values, host)
         finally:
             host.close()
@@ -140,6 +142,23 @@ def check_programs(target: HypervisorTarget, values: Mapping[str, str], host: Ho
         there = host.run("echo $PATH | tr : '\\n' | while read d; do ls $d; done").stdout.split()
         near = did_you_mean(missing[0], there)
         raise UsageError(f"{first[missing[0]]}: {host.where} has no program {shown(missing[0])}{near}")
+
+
+def check_choices(target: HypervisorTable, values: Mapping[str, str], host: Host) -> None:
+    """Refuse a value that the host does not have: a misspelt domain, zone or number of a machine.
+
+    Raises UsageError, or InfrastructureError if the host cannot list its values.
+    """
+    for key, command in target.choices.items():
+        text = command_of(command, values)
+        done = host.run(text)
+        if not done.ok:
+            raise InfrastructureError(
+                f"choices.{key} failed on {host.where} with status {done.status}: {said(done)}", f"try by hand: {text}"
+            )
+        exist = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        if values[key] not in exist:
+            raise UsageError(f"--value {key}: {unknown(key, values[key], exist)} ({host.where})")
 
 
 def check_files(target: HypervisorTarget, values: Mapping[str, str], host: Host) -> None:

@@ -41,7 +41,7 @@ class Machine(HostMounts, Power):
     def remove_backing(self) -> list[str]:
         """Remove it. Returns what could not be removed, in words."""
         done = [(command, self._run(command)) for command in self._backing.remove]
-        return [f"{command_of(command, self._values)}: {_said(result)}" for command, result in done if not result.ok]
+        return [f"{command_of(command, self._values)}: {said(result)}" for command, result in done if not result.ok]
 
     def start(self) -> None:
         """Stop whatever an earlier run left of it, and start it. Raises InfrastructureError."""
@@ -63,7 +63,7 @@ class Machine(HostMounts, Power):
         self.resume()
         done = self._run(self._table.stop)
         if not happens(lambda: not self.alive(), _ENDS, 0.2):
-            raise InfrastructureError(f"machine.stop does not end the machine: {_said(done)}", "stop it by hand")
+            raise InfrastructureError(f"machine.stop does not end the machine: {said(done)}", "stop it by hand")
 
     def save(self) -> None:
         """Save its state, if the target has a command for that. Raises InfrastructureError."""
@@ -79,7 +79,7 @@ class Machine(HostMounts, Power):
             done = self._run(self._table.restore)
             if done.ok:
                 return True
-            self.not_restored = _said(done)
+            self.not_restored = said(done)
         self.boot_again()
         return False
 
@@ -113,8 +113,8 @@ class Machine(HostMounts, Power):
     def last_words(self) -> str:
         """The end of the hypervisor's output, to append to a sentence."""
         done = self._run(self._table.log, _LOOK) if self._table.log else None
-        said = " ".join(done.stdout.split())[-400:] if done is not None else ""
-        return f": {said}" if said else ""
+        words = " ".join(done.stdout.split())[-400:] if done is not None else ""
+        return f": {words}" if words else ""
 
     # ---- see conformance.vfs.deployment.HostMounts
 
@@ -140,12 +140,12 @@ class Machine(HostMounts, Power):
     def unmount(self, path: str) -> None:
         done = self._run(self._backing.unmount, dir=path)
         if not done.ok:
-            raise InfrastructureError(f"backing.unmount failed on {self._host.where}: {_said(done)}", f"unmount {path}")
+            raise InfrastructureError(f"backing.unmount failed on {self._host.where}: {said(done)}", f"unmount {path}")
 
     def _mount(self, command: str, **more: str) -> None:
         done = self._run(command, _COMMAND, **more)
         if not done.ok:
-            raise Undrivable(f"{command_of(command, {**self._values, **more})}: {_said(done)}")
+            raise Undrivable(f"{command_of(command, {**self._values, **more})}: {said(done)}")
 
     # ---- see conformance.vfs.deployment.Power
 
@@ -169,7 +169,7 @@ class Machine(HostMounts, Power):
         done = self._run(command)
         if not done.ok:
             raise InfrastructureError(
-                f"{place} failed on {self._host.where} with status {done.status}: {_said(done)}",
+                f"{place} failed on {self._host.where} with status {done.status}: {said(done)}",
                 f"try by hand: {command_of(command, self._values)}",
             )
 
@@ -180,5 +180,6 @@ class Machine(HostMounts, Power):
             return Result(-1, "", f"it did not end within {seconds:.0f} s")
 
 
-def _said(done: Result) -> str:
+def said(done: Result) -> str:
+    """The end of what a command printed, on one line."""
     return " ".join((done.stderr or done.stdout).split())[-300:] or "it said nothing"

@@ -176,6 +176,8 @@ class HypervisorTable(Target):
     left_out: dict[Layer, str] = dict.fromkeys(BELOW, "its guest needs huge pages, and each step is a round trip")
     values: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
     """Further placeholders. An empty one must be given on the command line: --value KEY=VALUE."""
+    choices: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    """For a key of [values]: a command of the host that prints the values that exist there, one a line."""
     share: ShareTable = ShareTable()
     machine: MachineTable
     backing: BackingTable = BackingTable()
@@ -198,6 +200,9 @@ class HypervisorTable(Target):
             "backing.dataset": {"dir", "property"},
             "backing.unmount": {"dir"},
         }
+        for key in self.choices:
+            if key not in self.values:
+                raise ValueError(f"choices: {unknown('key of [values]', key, self.values)}")
         for where, text in self.commands():
             check_placeholders(where, text, valid | own.get(where, set()))
         check_placeholders("share.guest", self.share.guest, GUEST)
@@ -212,6 +217,7 @@ class HypervisorTable(Target):
                 for text in value if isinstance(value, tuple) else (value,):
                     if isinstance(text, str):
                         yield f"{where}.{key}", text
+        yield from ((f"choices.{key}", text) for key, text in self.choices.items())
 
 
 class HypervisorTarget(HypervisorTable):
