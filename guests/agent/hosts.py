@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 PYTHONS = ("python3", "/usr/local/bin/python3", *(f"python3.{minor}" for minor in range(14, 7, -1)))
 """Where an interpreter is looked for, the first that is there is taken: FreeBSD's packages have no plain `python3`."""
 
+COMMAND = 300.0
+"""Seconds that a command may take unless its caller says otherwise. The limit ends the wait for a machine that hangs;
+an emulated one may need a minute for a command of a second."""
+
 _TAKE = """\
 import os
 left, parts = {size}, []
@@ -52,10 +56,10 @@ class Host(Protocol):
     def alive(self) -> bool:
         """The connection is up, as far as this side knows."""
 
-    def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+    def run(self, argv: Sequence[str] | str, timeout: float = COMMAND, stdin: bytes = b"") -> Result:
         """See ``guests.access.shell.Shell``."""
 
-    def python(self, program: str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+    def python(self, program: str, timeout: float = COMMAND, stdin: bytes = b"") -> Result:
         """Run a program's text by the machine's Python. Raises InfrastructureError if it has none."""
 
     def start_agent(self) -> LineChannel:
@@ -75,7 +79,7 @@ class LocalHost(Host):
     local = True
     alive = True
 
-    def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+    def run(self, argv: Sequence[str] | str, timeout: float = COMMAND, stdin: bytes = b"") -> Result:
         words = ["/bin/sh", "-c", argv] if isinstance(argv, str) else list(argv)
         try:
             program = subprocess.Popen(
@@ -95,7 +99,7 @@ class LocalHost(Host):
         status = program.returncode if program.returncode >= 0 else 128 - program.returncode
         return Result(status, out.decode("utf-8", "surrogateescape"), err.decode("utf-8", "surrogateescape"))
 
-    def python(self, program: str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+    def python(self, program: str, timeout: float = COMMAND, stdin: bytes = b"") -> Result:
         return self.run([sys.executable, "-I", "-c", program], timeout, stdin)
 
     def start_agent(self) -> LineChannel:
@@ -122,12 +126,12 @@ class SshHost(Host):
     def alive(self) -> bool:
         return self._shell.alive
 
-    def run(self, argv: Sequence[str] | str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+    def run(self, argv: Sequence[str] | str, timeout: float = COMMAND, stdin: bytes = b"") -> Result:
         """See Host. A command line is for /bin/sh, whatever the user's shell is there."""
         words = ["/bin/sh", "-c", argv] if isinstance(argv, str) else argv
         return self._shell.run(words, timeout, stdin)
 
-    def python(self, program: str, timeout: float = 60.0, stdin: bytes = b"") -> Result:
+    def python(self, program: str, timeout: float = COMMAND, stdin: bytes = b"") -> Result:
         interpreter = self._interpreter()
         if not interpreter:
             raise InfrastructureError(f"{self.where} has no Python", "install Python 3.8 or later there")

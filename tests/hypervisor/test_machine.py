@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from pydantic import ValidationError
 
 from conformance.errors import InfrastructureError, Undrivable, UsageError
 from conformance.sut.asked import check
+from conformance.sut.attach.facts import ask
 from conformance.sut.hypervisor.console import Console
 from conformance.sut.hypervisor.kind import guest_of, values_of
 from conformance.sut.hypervisor.machine import Machine
 from conformance.sut.hypervisor.tables import BackingTable, ConsoleTable, MachineTable, command_of
 from conformance.sut.load import FOLDER, load, names
-from guests.agent.hosts import LocalHost
+from guests.access.shell import Result
+from guests.agent.hosts import COMMAND, LocalHost
 from tests.targets import asked
 from tests.waiting import PATIENT
 
@@ -154,6 +156,21 @@ def machine(tmp_path: Path) -> Iterator[Any]:
     yield make
     if made:
         subprocess.run(["sh", "-c", f"kill -KILL $(cat {tmp_path}/pid) 2>/dev/null"], check=False)
+
+
+class SlowHost(LocalHost):
+    """A machine that needs two minutes for a command, as one that is emulated does on a busy host."""
+
+    def run(self, argv: Sequence[str] | str, timeout: float = COMMAND, stdin: bytes = b"") -> Result:
+        if timeout < 120:
+            raise TimeoutError
+        return super().run(argv, timeout, stdin)
+
+
+def test_a_slow_machine_is_waited_for(tmp_path: Path) -> None:
+    table = MachineTable(start="true", stop="true", alive="true")
+    assert Machine(table, BackingTable(), SlowHost(), {"name": "n"}).alive()
+    assert ask(SlowHost(), str(tmp_path)).directory
 
 
 def becomes(tmp_path: Path, wanted: str) -> bool:

@@ -9,12 +9,9 @@ from conformance.errors import InfrastructureError, Undrivable
 from conformance.sut.hypervisor.tables import BackingTable, MachineTable, command_of
 from conformance.vfs.deployment import HostMounts, Power
 from guests.access.shell import Result
-from guests.agent.hosts import Host
+from guests.agent.hosts import COMMAND, Host
 from guests.host.waiting import happens
 
-_COMMAND = 300.0
-"""Seconds that a command may take: cloning a disk may need minutes."""
-_LOOK = 60.0
 _ENDS = 60.0
 """Seconds that a machine has to be gone after it was stopped."""
 
@@ -56,7 +53,7 @@ class Machine(HostMounts, Power):
 
     def alive(self) -> bool:
         """Whether the hypervisor is running it."""
-        return self._run(self._table.alive, _LOOK).ok
+        return self._run(self._table.alive).ok
 
     def stop(self) -> None:
         """End it at once. Raises InfrastructureError if it keeps running."""
@@ -94,25 +91,25 @@ class Machine(HostMounts, Power):
 
     def address(self) -> str:
         """The guest's address, "" while it has none."""
-        done = self._run(self._table.address, _LOOK)
+        done = self._run(self._table.address)
         words = done.stdout.split()
         return words[0] if done.ok and words else ""
 
     def version(self) -> str:
         """The hypervisor's version, "" if the target has no command for it."""
-        done = self._run(self._table.version, _LOOK) if self._table.version else None
+        done = self._run(self._table.version) if self._table.version else None
         lines = done.stdout.strip().splitlines() if done is not None and done.ok else []
         return lines[0].strip()[:80] if lines else ""
 
     def pid(self) -> int:
         """The process that serves the share, on the machine's host; 0 if unknown."""
-        done = self._run(self._table.pid, _LOOK) if self._table.pid else None
+        done = self._run(self._table.pid) if self._table.pid else None
         words = done.stdout.split() if done is not None and done.ok else []
         return int(words[0]) if words and words[0].isdigit() else 0
 
     def last_words(self) -> str:
         """The end of the hypervisor's output, to append to a sentence."""
-        done = self._run(self._table.log, _LOOK) if self._table.log else None
+        done = self._run(self._table.log) if self._table.log else None
         words = " ".join(done.stdout.split())[-400:] if done is not None else ""
         return f": {words}" if words else ""
 
@@ -143,7 +140,7 @@ class Machine(HostMounts, Power):
             raise InfrastructureError(f"backing.unmount failed on {self._host.where}: {said(done)}", f"unmount {path}")
 
     def _mount(self, command: str, **more: str) -> None:
-        done = self._run(command, _COMMAND, **more)
+        done = self._run(command, **more)
         if not done.ok:
             raise Undrivable(f"{command_of(command, {**self._values, **more})}: {said(done)}")
 
@@ -173,11 +170,11 @@ class Machine(HostMounts, Power):
                 f"try by hand: {command_of(command, self._values)}",
             )
 
-    def _run(self, command: str, seconds: float = _COMMAND, **more: str) -> Result:
+    def _run(self, command: str, **more: str) -> Result:
         try:
-            return self._host.run(command_of(command, {**self._values, **more}), seconds)
+            return self._host.run(command_of(command, {**self._values, **more}))
         except TimeoutError:
-            return Result(-1, "", f"it did not end within {seconds:.0f} s")
+            return Result(-1, "", f"it did not end within {COMMAND:.0f} s")
 
 
 def said(done: Result) -> str:
