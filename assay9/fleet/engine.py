@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from distributed import Client, Future, LocalCluster, as_completed
 
-from assay9.fleet.shards import Outcome, Shards, end_shards, plugin_name, run_shard
+from assay9.fleet.shards import SUITE, Outcome, Shards, end_shards, plugin_name, run_shard
 from conformance.errors import InfrastructureError, UsageError
 from guests.host.waiting import happens
 
@@ -39,9 +39,6 @@ class Fleet:
         """Distinguishes the tasks of this run from others on the same scheduler."""
         self.unable: dict[str, str] = {}
         """Workers that cannot import the suite, and so get no shards -> why. Filled in by `check`."""
-        self._able: list[str] | None = None
-        """Addresses of the workers that get tasks, where some do not. Dask itself refuses such a worker that starts
-        later: the plugin of the shards does not load there."""
 
     def __enter__(self) -> Fleet:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # outcomes report what a user needs to know
@@ -80,14 +77,12 @@ class Fleet:
         tried = self.client.run(exec, f"import {run_shard.__module__}", on_error="return")
         refused = {address: error for address, error in tried.items() if isinstance(error, _NO_SUITE)}
         self.unable = {f"{there[one]['id']} at {one}": str(refused[one]) for one in there if one in refused}
-        if self.unable:
-            self._able = [address for address in there if address not in refused]
-            if not self._able:
-                worker, why = next(iter(self.unable.items()))
-                raise InfrastructureError(
-                    f"no worker can import the suite: {worker} says {why}",
-                    "install assay9[fleet] where `dask worker` runs, in the same version as here",
-                )
+        if self.unable and len(refused) == len(there):
+            worker, why = next(iter(self.unable.items()))
+            raise InfrastructureError(
+                f"no worker can import the suite: {worker} says {why}",
+                "install assay9[fleet] where `dask worker` runs, in the same version as here",
+            )
         having = [set(worker["resources"]) for address, worker in there.items() if address not in refused]
         missing = {name: tags for name, tags in wanted.items() if not any(set(tags) <= one for one in having)}
         if missing and self._scheduler is None:
@@ -116,7 +111,8 @@ class Fleet:
             if not any(why in str(error) for why in self.unable.values()):
                 raise
         try:
-            yield from self.each(wanted, functools.partial(run_shard, self.run), _lost)
+            with_suite = {name: [*tags, SUITE] for name, tags in wanted.items()}
+            yield from self.each(with_suite, functools.partial(run_shard, self.run), _lost)
         finally:  # a scheduler that others run keeps no plan of ours
             with contextlib.suppress(OSError, RuntimeError, TimeoutError, KeyError):  # KeyError: of an unable worker
                 self.client.unregister_worker_plugin(plugin_name(self.run))
@@ -145,7 +141,6 @@ class Fleet:
                 names,
                 key=keys,
                 resources=dict.fromkeys(tags, 1) or None,
-                workers=self._able,
                 pure=False,
             )
             waiting.update({key: (future, name) for key, future, name in zip(keys, made, names, strict=True)})

@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import Status, Worker, WorkerPlugin, get_worker
 
 from assay9.plan import command_of
 from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.manifest import NAME, files_of
 from guests.host.processes import dying_with_parent, end_tree, start_time
 
+SUITE = "assay9"
+"""The resource of a worker that can import the suite: its shards need it, so they go to no other worker."""
 USAGE = 2
 _PATIENCE = 90.0
 """Seconds after which a cancelled shard is killed: longer than `assay9 run` itself waits for its guests."""
@@ -72,9 +74,14 @@ class Shards(WorkerPlugin):
         self._taken_back: set[str] = set()
         self._over = False
 
-    def setup(self, worker: Worker) -> None:
+    async def setup(self, worker: Worker) -> None:
+        """See WorkerPlugin. Also called on a worker that starts, or starts again, while shards wait for one."""
         self._place = Path(tempfile.mkdtemp(prefix="assay9-fleet-", dir=worker.local_directory))
         (self._place / "plan.json").write_bytes(self._plan)
+        await worker.set_resources(**{SUITE: 1})
+        if worker.status == Status.running:  # only at this change does the scheduler look for tasks that wait
+            worker.status = Status.paused
+            worker.status = Status.running
 
     def teardown(self, worker: Worker) -> None:
         """See WorkerPlugin. The worker ends: so do its shards."""

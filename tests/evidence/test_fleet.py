@@ -210,11 +210,27 @@ def test_the_shards_of_a_worker_without_the_suite_go_to_the_others(
     assert stage.shards("done") == ALL
 
 
+def test_shards_go_on_though_every_able_worker_comes_back_under_another_address(joined: Fleet, stage: Stage) -> None:
+    before = set(workers(joined))
+    joined.check(wanted("root"))
+    outcomes = joined.shards(as_bytes(PLAN), wanted("root"), program=stage.program())
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(list[Outcome], outcomes)
+        eventually(lambda: len(stage.workers()) == 2)
+        for worker in stage.workers():
+            os.kill(worker, signal.SIGKILL)
+        eventually(lambda: len(stage.shards("ended")) == 2)
+        stage.go()
+        came = coming.result()
+    assert sorted(one.name for one in came) == sorted(PLAN["shards"]) and {one.status for one in came} == {0}
+    assert not before & {address for address, one in workers(joined).items() if one["id"] != "bad"}
+    assert stage.shards("done") == ALL
+
+
 def test_workers_none_of_which_has_the_suite_are_one_line(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     there = workers(fleet)
     monkeypatch.setattr(fleet.client, "run", lambda *_, **__: dict.fromkeys(there, ImportError("No module named 'a'")))
     monkeypatch.setattr(fleet, "unable", {})
-    monkeypatch.setattr(fleet, "_able", None)
     with pytest.raises(InfrastructureError, match=r"no worker can import the suite: .* says No module named 'a'") as e:
         fleet.check(wanted())
     assert "\n" not in str(e.value) and "install assay9[fleet] where `dask worker` runs" in str(e.value)
