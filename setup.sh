@@ -19,6 +19,7 @@ elif [ "${1:-}" = --v86 ]; then
     lists="$lists assay9/packages-v86.apt"
 elif [ "${1:-}" = --tests ]; then
     lists="$lists assay9/packages-tests.apt"
+    offline="SYSTEMD_OFFLINE=1"  # as above: munge would start
 fi
 
 missing=""
