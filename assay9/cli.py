@@ -33,14 +33,14 @@ ELSEWHERE = {
     "doctor": "assay9.doctor",
     "explore": "assay9.explore",
     "fleet": "assay9.fleet.cli",
-    "frames": "reference_server.cli",
+    "frames": "reference_server.commands.frames",
     "guest": "guests.cli",
     "profile": "assay9.profile",
     "replay": "assay9.explore",
     "report": "conformance.reports.cli",
     "run": "assay9.run",
     "selftest": "assay9.selftest",
-    "serve": "reference_server.cli",
+    "serve": "reference_server.commands.serve",
     "soak": "soak.cli",
 }
 """Commands that their own package declares: command -> module. Imported when asked for, so that --help is quick."""

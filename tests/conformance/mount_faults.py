@@ -15,7 +15,7 @@ from typing import Any
 
 from protocol.constants import EIO
 from protocol.messages import Rversion, Tversion
-from reference_server.cli import main
+from reference_server.commands.serve import serve
 from reference_server.errors import Refused
 from reference_server.handlers import OPERATIONS
 from reference_server.session import LATER
@@ -59,5 +59,4 @@ def install(fault: str, export: Path) -> None:
 if __name__ == "__main__":
     name, where, socket, tag = sys.argv[1:]
     install(name, Path(where))
-    sys.argv = ["reference_server", "serve", where, "--vhost-user", socket, "--tag", tag]
-    main()
+    serve([where, "--vhost-user", socket, "--tag", tag])
