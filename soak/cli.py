@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,9 +21,9 @@ from conformance.sut.command_line import options_of_kinds
 from conformance.sut.kind import CAPABILITIES
 from conformance.sut.load import load
 from conformance.sut.options import Load
-from conformance.sut.registry import flags, kind_of
+from conformance.sut.registry import kind_of
+from conformance.sut.spec import Target
 from conformance.vfs.mount_options import for_all_cases
-from guests.words import shown, unknown
 from soak import journal as journals
 from soak.faults import KINDS
 from soak.faults import check as check_faults
@@ -32,9 +33,10 @@ from soak.report.text import text_of
 from soak.report.together import text_of_all, together, write_together
 from soak.report.write import write
 from soak.run import Runner, active_seconds, check_resumable
+from soak.settings import limit_of, settings_of
 from soak.view import View
 from soak.workloads import DEFAULT, WORKLOADS, find
-from soak.workloads.kernel_build import KERNEL_BUILD
+from soak.workloads.kind import Workload
 
 EXPORT_MB = 8192
 """Size of the export's own file system where it is to be filled, in MiB; the file behind it is sparse."""
@@ -129,35 +131,18 @@ def run(
     fault_every: str | None,
     accept_unknown: tuple[str, ...],
     results: Path,
-    **given: str | tuple[str, ...] | bool | None,
+    options: Mapping[str, Any],
 ) -> None:
     """Start a run on TARGET (a name of `assay9 targets`, or the path of a TOML file)."""
     loaded = load(target)
-    kind = kind_of(loaded)
-    if not kind.mounts:
-        raise UsageError(f"target {target} is of kind {loaded.kind}, which has no share to mount: take another target")
-    if "soak" not in kind.capabilities:
-        raise UsageError(f"target {target} cannot be soaked, which needs {CAPABILITIES['soak']}: take another target")
-    for_all_cases(mount)
     names = list(workloads) or [DEFAULT]
-    found_workloads = [find(name) for name in names]
-    check_faults(list(faults), kind, os.geteuid() == 0)
-    chosen = settings_of(settings, unit, names)
-    options = {name: value for name, one in flags().items() if (value := given.get(one.key))}
-    needs = Load(
-        packages=tuple(sorted({package for w in found_workloads for package in w.packages})),
-        memory_mb=max(w.memory_mb for w in found_workloads),
-        export_mb=EXPORT_MB if "full" in faults else 0,
-    )
-    if shares > 1 and "several-shares" not in kind.capabilities:
-        raise UsageError(f"target {target} has one share: leave --shares out")
-    if shares > len(names):
-        raise UsageError(
-            f"--shares {shares}: {len(names)} workloads leave some shares idle: name at least as many with "
-            "--workload (the same one may be named again)"
-        )
+    needs = _needs([find(name) for name in names], faults)
+    _check_shares(loaded, names, shares)
+    for_all_cases(mount)
+    check_faults(list(faults), kind_of(loaded), os.geteuid() == 0)
     if fault_every is not None and not faults:
         raise UsageError("--fault-every has no effect without --fault: add one, or leave it out")
+    chosen = settings_of(settings, unit, names)
     plan = Plan(
         target=target,
         options=options,
@@ -177,11 +162,45 @@ def run(
     check_environment()
     check_results(results)
     check(asked_of(loaded, options, load=needs))  # last, because it queries machines that may be remote
-    run_dir = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{loaded.name}"
-    run_dir = run_dir.with_name(f"{run_dir.name}-{secrets.token_hex(2)}") if run_dir.exists() else run_dir
+    run_dir = _new_place(results, loaded.name)
     with journals.create(run_dir, plan.model_dump()) as journal:
         click.echo(f"run {run_dir}, seed {plan.seed}, {plan.limit()}", err=True)
         work(journal)
+
+
+def _check_shares(target: Target, workloads: Sequence[str], shares: int) -> None:
+    """Raises UsageError for a target that cannot be soaked, or not on so many shares by these workloads."""
+    kind = kind_of(target)
+    if not kind.mounts:
+        raise UsageError(
+            f"target {target.name} is of kind {target.kind}, which has no share to mount: take another target"
+        )
+    if "soak" not in kind.capabilities:
+        raise UsageError(
+            f"target {target.name} cannot be soaked, which needs {CAPABILITIES['soak']}: take another target"
+        )
+    if shares > 1 and "several-shares" not in kind.capabilities:
+        raise UsageError(f"target {target.name} has one share: leave --shares out")
+    if shares > len(workloads):
+        raise UsageError(
+            f"--shares {shares}: {len(workloads)} workloads leave some shares idle: name at least as many with "
+            "--workload (the same one may be named again)"
+        )
+
+
+def _needs(workloads: Sequence[Workload], faults: Sequence[str]) -> Load:
+    """What the workloads and faults need of the target."""
+    return Load(
+        packages=tuple(sorted({package for one in workloads for package in one.packages})),
+        memory_mb=max(one.memory_mb for one in workloads),
+        export_mb=EXPORT_MB if "full" in faults else 0,
+    )
+
+
+def _new_place(results: Path, name: str) -> Path:
+    """The directory of a run that begins now. It does not exist yet."""
+    place = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{name}"
+    return place.with_name(f"{place.name}-{secrets.token_hex(2)}") if place.exists() else place
 
 
 @soak.command()
@@ -231,7 +250,7 @@ def merge(runs: tuple[str, ...], results: Path) -> None:
     """
     whole = together([found(name, results) for name in runs])
     target = Path(whole.machines[0].facts.plan.target).stem
-    place = results / f"soak-{time.strftime('%Y%m%d-%H%M%S')}-{target}-together"
+    place = _new_place(results, f"{target}-together")
     write_together(whole, place)
     click.echo(text_of_all(whole), nl=False)
     click.echo(f"report: {place / 'report.html'}", err=True)
@@ -285,47 +304,3 @@ def found(name: str, results: Path) -> Path:
         if path.is_dir():
             return path
     raise UsageError(f"no run {name!r} here or in {results}: `ls {results}` lists the runs")
-
-
-def limit_of(length: str | None, iterations: int | None, first: int) -> float | None:
-    """Seconds after which the run ends, or None if only its iterations are limited. Raises UsageError."""
-    if iterations is not None and first >= iterations:
-        raise UsageError(
-            f"--first {first} --iterations {iterations} selects no iteration; "
-            f"iteration {first} alone is --first {first} --iterations {first + 1}"
-        )
-    if length is not None:
-        return seconds_of(length)
-    return 86400.0 if iterations is None else None
-
-
-def settings_of(settings: tuple[str, ...], unit: str | None, workloads: list[str]) -> dict[str, dict[str, Any]]:
-    """`tree.steps=1000` as {"tree": {"steps": 1000}}. Raises UsageError, even for a workload that is not selected."""
-    made: dict[str, dict[str, Any]] = {}
-    if unit is not None:
-        if KERNEL_BUILD.name not in workloads:
-            raise UsageError(
-                f"--unit {shown(unit)} applies to workload {KERNEL_BUILD.name}, which is not selected: "
-                f"leave it out, or add --workload {KERNEL_BUILD.name}"
-            )
-        settings = (*settings, f"{KERNEL_BUILD.name}.unit={unit}")
-    for text in settings:
-        place, equals, value = text.partition("=")
-        name, dot, key = place.partition(".")
-        if not (equals and dot and key):
-            raise UsageError(f"--set {shown(text)}: give WORKLOAD.KEY=VALUE, e.g. tree.steps=1000")
-        known = find(name).options
-        if key not in known:
-            raise UsageError(f"--set {shown(text)}: {unknown(f'option of {name}', key, known)}")
-        if name not in workloads:
-            raise UsageError(f"--set {shown(text)}: workload {name} is not selected: add --workload {name}")
-        whole = value.isascii() and value.isdigit()
-        if isinstance(known[key], int) and not whole:
-            raise UsageError(f"--set {shown(text)}: give a whole number, e.g. {name}.{key}={known[key]}")
-        if not value:
-            raise UsageError(f"--set {shown(text)}: give a value, e.g. {name}.{key}={known[key]}")
-        made.setdefault(name, {})[key] = int(value) if isinstance(known[key], int) else value
-    for workload in map(find, workloads):
-        if workload.check is not None:
-            workload.check({**workload.options, **made.get(workload.name, {})})
-    return made

@@ -89,64 +89,90 @@ def machines() -> dict[str, Machine]:
 
 def run(share: Share, machine: Machine, iterations: int, seed: int, every: float = 10.0) -> Record:
     """The record of the given number of iterations of that share on that host."""
-    rng = random.Random(seed)
-    clock, whole = 0.0, iterations * (share.seconds * (1 + share.computes) + 1)
-    made: list[Iteration] = []
-    samples: list[Sample] = []
-    fds, held = 30.0, 0.0
-    last = 0.0
+    return _Run(share, machine, iterations, random.Random(seed), every).record()
 
-    def look(at: float, full: bool) -> None:
-        nonlocal held, fds, last
-        seen = state["waiting"] * math.exp(rng.gauss(0, machine.seen))
-        values = {
-            "host.waiting": seen,
-            "host.cpus": float(CPUS),
-            "host.yardstick_ms": 0.144 * rng.uniform(1, 1.03),
-            "host.cpu_pressure": min(1.0, seen / 2),
-            "host.io_pressure": machine.io,
-        }
-        if full:
-            # memory use varies: the allocator keeps freed memory and reuses it
-            held = 0.95 * held + rng.gauss(0, 0.4)
-            values |= {
-                "host.others": machine.others,
-                "device.own_mb": 120 + held + share.leak_mb * at / 3600,
-                "device.fds": 30 + rng.choice((0, 0, 1, 2)) + math.floor(share.leak_fds * at / 3600),
-                "device.threads": 4.0,
-                "probe.stat_p50": 0.3 * stretched(share.computes) * slow(made) * rng.lognormvariate(0, 0.25),
-                "probe.sync_p50": 2.0 * stretched(share.computes) * slow(made) * rng.lognormvariate(0, 0.4),
-                "probe.age": rng.uniform(0, 10),
-                "msg.total": 900.0,
-            }
-        samples.append(Sample(1, START + at, values))
 
-    def stretched(computes: float) -> float:
-        return float((1 + state["waiting"] / CPUS) ** computes)
+class _Run:
+    """A run in progress: its clock, the load at this moment, and what has been recorded."""
 
-    def slow(done: list[Iteration]) -> float:
-        number = len(done)
-        full = min(1.0, number / (iterations / 3))
+    def __init__(self, share: Share, machine: Machine, iterations: int, rng: random.Random, every: float) -> None:
+        self._share, self._machine, self._rng = share, machine, rng
+        self._number, self._every = iterations, every
+        self._length = iterations * (share.seconds * (1 + share.computes) + 1)
+        self._waiting = 0.0
+        """Tasks that wait for a processor now."""
+        self._noise = rng.gauss(0, share.scatter)
+        self._held = 0.0
+        """Memory that the allocator keeps, in MB."""
+        self._clock = self._last = 0.0
+        """The end of the last iteration, and its last full sample, in seconds since the beginning."""
+        self._iterations: list[Iteration] = []
+        self._samples: list[Sample] = []
+
+    def record(self) -> Record:
+        """Every iteration, with the samples taken during it and at its end."""
+        for number in range(self._number):
+            self._iterate(number)
+        events = [
+            Event(0, 1, START, "environment", {"guest": True}),
+            Event(1, 1, START + self._clock, "finished", {"why": "all iterations done"}),
+        ]
+        plan = {"jobs": [{"instance": "tree"}], "sample_seconds": self._every}
+        return Record(plan, [Session(1, START, {})], events, self._iterations, self._samples)
+
+    def _iterate(self, number: int) -> None:
+        share, begin = self._share, self._clock
+        self._waiting = max(0.0, self._machine.waiting(begin, self._length, self._rng))
+        fresh = self._rng.gauss(0, share.scatter * math.sqrt(1 - share.alike**2))
+        self._noise = share.alike * self._noise + fresh
+        took = share.seconds * self._stretched(share.computes) * self._slowed() * math.exp(self._noise)
+        while self._last + self._every < begin + took:
+            self._last += self._every
+            if self._last > begin:
+                self._sample(self._last, self._host() | self._device(self._last))
+        end = begin + took
+        self._sample(end, self._host())
+        self._iterations.append(
+            Iteration(number, 1, "tree", number, START + begin, START + end, "pass", took, {"ops": 900})
+        )
+        self._clock = end + 0.5
+
+    def _stretched(self, computes: float) -> float:
+        """The factor by which work takes longer under the present load."""
+        return float((1 + self._waiting / CPUS) ** computes)
+
+    def _slowed(self) -> float:
+        """The factor by which the share has become slower."""
+        share, number = self._share, len(self._iterations)
+        full = min(1.0, number / (self._number / 3))
         grown = (1 + share.slower) ** number * (1 + share.filled * full)
         return grown + share.creep * number / share.seconds
 
-    state, noise = {"waiting": 0.0}, rng.gauss(0, share.scatter)
-    for number in range(iterations):
-        begin, state["waiting"] = clock, max(0.0, machine.waiting(clock, whole, rng))
-        noise = share.alike * noise + rng.gauss(0, share.scatter * math.sqrt(1 - share.alike**2))
-        took = share.seconds * stretched(share.computes) * slow(made) * math.exp(noise)
-        while last + every < begin + took:
-            last += every
-            if last > begin:
-                look(last, True)
-        clock = begin + took
-        look(clock, False)
-        made.append(Iteration(number, 1, "tree", number, START + begin, START + clock, "pass", took, {"ops": 900}))
-        clock += 0.5
-    events = [
-        Event(0, 1, START, "environment", {"guest": True}),
-        Event(1, 1, START + clock, "finished", {"why": "all iterations done"}),
-    ]
-    return Record(
-        {"jobs": [{"instance": "tree"}], "sample_seconds": every}, [Session(1, START, {})], events, made, samples
-    )
+    def _sample(self, at: float, values: dict[str, float]) -> None:
+        self._samples.append(Sample(1, START + at, values))
+
+    def _host(self) -> dict[str, float]:
+        seen = self._waiting * math.exp(self._rng.gauss(0, self._machine.seen))
+        return {
+            "host.waiting": seen,
+            "host.cpus": float(CPUS),
+            "host.yardstick_ms": 0.144 * self._rng.uniform(1, 1.03),
+            "host.cpu_pressure": min(1.0, seen / 2),
+            "host.io_pressure": self._machine.io,
+        }
+
+    def _device(self, at: float) -> dict[str, float]:
+        share, rng = self._share, self._rng
+        # memory use varies: the allocator keeps freed memory and reuses it
+        self._held = 0.95 * self._held + rng.gauss(0, 0.4)
+        slower = self._stretched(share.computes) * self._slowed()
+        return {
+            "host.others": self._machine.others,
+            "device.own_mb": 120 + self._held + share.leak_mb * at / 3600,
+            "device.fds": 30 + rng.choice((0, 0, 1, 2)) + math.floor(share.leak_fds * at / 3600),
+            "device.threads": 4.0,
+            "probe.stat_p50": 0.3 * slower * rng.lognormvariate(0, 0.25),
+            "probe.sync_p50": 2.0 * slower * rng.lognormvariate(0, 0.4),
+            "probe.age": rng.uniform(0, 10),
+            "msg.total": 900.0,
+        }
