@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,7 +24,7 @@ from conformance.sut.asked import asked_of, check
 from conformance.sut.command_line import WORD, GroupedCommand, options_of_kinds, under
 from conformance.sut.load import load
 from conformance.sut.options import Load
-from conformance.sut.registry import flags, kind_of
+from conformance.sut.registry import kind_of
 from guests.host.activity import shown
 
 measure = under("What is measured")
@@ -82,7 +84,7 @@ def bench(
     rounds: int,
     seconds: float,
     results: Path,
-    **given: str | tuple[str, ...] | bool | None,
+    options: Mapping[str, Any],
 ) -> None:
     """Measure how fast TARGET's share is, as ratios.
 
@@ -101,7 +103,6 @@ def bench(
     measures = chosen(works, groups)
     before = load_bench(find_run(baseline, results)) if baseline else None
     with shown("checking the command line"):
-        options = {name: given[one.key] for name, one in flags().items()}
         packages = tuple(sorted({measure.needs for measure in measures if measure.needs}))
         nfs = against == nfs4.NAME
         needs = Load(packages=packages, export_mb=NFS_EXPORT_MB if nfs else 0, reaches_host=nfs)

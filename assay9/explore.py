@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from conformance.run.start import start
 from conformance.sut.asked import asked_of, check
 from conformance.sut.command_line import WORD, options_of_kinds
 from conformance.sut.load import load
-from conformance.sut.registry import flags
 from conformance.vfs.mount_options import DEFAULT, parse
 from soak.plan import seconds_of
 
@@ -51,7 +50,7 @@ def explore(
     sequences: int,
     mount_text: str,
     results: Path,
-    **given: str | tuple[str, ...] | bool | None,
+    options: Mapping[str, Any],
 ) -> None:
     """Play random sequences of calls on TARGET and on a model, seed after seed, until the time is over.
 
@@ -63,7 +62,7 @@ def explore(
     seconds = seconds_of(time_text)
     check_results(results)
     failed: set[str] = set()
-    with _on(target, mount_text, given) as playing:
+    with _on(target, mount_text, options) as playing:
         begun = time.monotonic()
         for played in playing.until(begun + seconds, seed, examples=sequences, steps=steps):
             took = time.monotonic() - begun
@@ -83,7 +82,7 @@ def explore(
 @click.argument("target", type=WORD, required=False)
 @click.option("--mount", "mount_text", default="", metavar="OPTIONS", help="Mount options; default: those of the file.")
 @options_of_kinds
-def replay(file: Path, target: str | None, mount_text: str, **given: str | tuple[str, ...] | bool | None) -> None:
+def replay(file: Path, target: str | None, mount_text: str, options: Mapping[str, Any]) -> None:
     """Play the sequence of a replay FILE once more, on the target that it names or on TARGET.
 
     A run keeps such a file for each sequence that fails: RUN/sequences/*.json.
@@ -100,17 +99,17 @@ def replay(file: Path, target: str | None, mount_text: str, **given: str | tuple
     name = target or str(said.get("target", ""))
     if not name:
         raise UsageError(f"{file} names no target: give TARGET")
-    with _on(name, mount_text or str(said.get("mount", "")), given) as playing:
+    with _on(name, mount_text or str(said.get("mount", "")), options) as playing:
         played = playing.again(steps)
     click.echo(f"{played.result.verdict}: {played.result.reason or 'every call ended as the model allows'}")
     raise SystemExit(1 if played.result.verdict in _BAD else 0)
 
 
 @contextmanager
-def _on(target: str, mount_text: str, given: dict[str, Any]) -> Iterator[Exploration]:
+def _on(target: str, mount_text: str, options: Mapping[str, Any]) -> Iterator[Exploration]:
     """A started machine of that target, with nothing played yet. Raises UsageError, InfrastructureError."""
     mount = parse(mount_text, DEFAULT) if mount_text else DEFAULT
-    asked = asked_of(load(target), {name: given[one.key] for name, one in flags().items()}, ("sequence",))
+    asked = asked_of(load(target), options, ("sequence",))
     check(asked)
     with tempfile.TemporaryDirectory(prefix="assay9-explore-", ignore_cleanup_errors=True) as directory:
         runner = start(asked, Path(directory), lambda text: click.echo(text, err=True), "main", "never", "sequence")

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -18,6 +18,7 @@ from conformance.evidence.record import find_run, load_run
 from conformance.options import results_option
 from conformance.pytest_session.selection import write_only
 from conformance.pytest_session.shards import shard_of
+from conformance.run.request import Request
 from conformance.sut.command_line import WORD, GroupedCommand, options_of_kinds, under
 from conformance.sut.layers import default_layers
 from conformance.sut.load import load
@@ -184,7 +185,7 @@ def run(
     repeat: int | None,
     retry_failed: bool,
     pytest_args: tuple[str, ...],
-    **given: str | tuple[str, ...] | bool | None,
+    options: Mapping[str, Any],
 ) -> None:
     """Run the cases on TARGET and write the evidence.
 
@@ -196,56 +197,71 @@ def run(
     _instead(rerun, plan_file, shard, results, [*([target] if target else []), *pytest_args])
     if own_applications:
         bring(own_applications, layers)
-    if target is None or target.startswith("-"):
-        why = "" if target is None else f" before options of pytest: assay9 run TARGET {target}"
-        raise click.UsageError(f"give a TARGET{why or ': `assay9 targets` lists them'}")
+    target = _named(target)
     seconds = seconds_of(limit, "--limit") if limit else None
     if repeat and retry_failed:
         raise click.UsageError("--repeat and --retry-failed exclude each other: each runs cases again in its own way")
-    known = flags()
-    options = {name: given[one.key] for name, one in known.items()}
     with shown("checking the command line"):
-        loaded = load(target)
-        refuse_unknown(target, pytest_args)
-        from conformance.catalogue import index  # noqa: PLC0415 - 30 ms, which an unknown target need not wait for
-        from conformance.run import preflight  # noqa: PLC0415 - 240 ms, as above
-
-        alone = preflight.check(
-            preflight.Request(
-                target=loaded,
-                options=options,
-                layers=layers,
-                families=families,
-                mounts=mounts,
-                matrix=matrix == "all",
-                control=control or "",
-                expression=expression or "",
-                jobs=jobs,
-                results=results,
-            )
+        request = Request(
+            target=load(target),
+            options=options,
+            layers=layers,
+            families=families,
+            mounts=mounts,
+            matrix=matrix == "all",
+            control=control,
+            expression=expression,
+            jobs=jobs,
+            results=results,
         )
-        import conformance.plugin  # noqa: F401, PLC0415 - 580 ms, as above
-    # A layer is a folder: collecting only the wanted ones saves a second for each of the others.
-    folders = [str(index.CASES / layer) for layer in layers or default_layers(loaded, options)]
-    named: dict[str, object] = {
-        "--mounts": matrix if matrix == "all" else None,
-        "--layer": layers,
-        "--family": families,
-    }
-    named |= {"--mount": mounts} | {known[name].flag.name: value for name, value in options.items()}
-    named |= {"--control": control, "--build-id": build_id, "--base": base, "--only": only, "--shard": shard}
-    named |= {"--durations-of": durations_of, "--all": every, "--allure": allure}
-    number = jobs or (1 if kind_of(loaded).one_guest else default_jobs())
-    arguments = [*_words(named), *(["-k", expression] if expression else []), f"--jobs={1 if alone else number}"]
+        refuse_unknown(target, pytest_args)
+        number = _checked(request)
+    arguments = [*_requested(request), f"--jobs={number}"]
+    arguments += _words({"--build-id": build_id, "--base": base, "--only": only, "--shard": shard, "--allure": allure})
+    arguments += _words({"--durations-of": durations_of, "--all": every})
     if repeat:
         raise SystemExit(repeated([target, *arguments, *pytest_args], results, repeat, seconds))
     if retry_failed:
         raise SystemExit(retried([target, *arguments, *pytest_args], results, seconds))
-    arguments = [*folders, f"--target={target}", f"--results={results}", *arguments]
-    arguments += [f"--order={order}"] if order else []
-    arguments += [f"--limit={seconds}"] if seconds else []
-    with preflight.vouch():
-        raise SystemExit(_pytest(arguments, pytest_args))
+    arguments += _words({"--target": target, "--results": results, "--order": order, "--limit": seconds})
+    raise SystemExit(_pytest([*_folders(request), *arguments], pytest_args))
+
+
+def _named(target: str | None) -> str:
+    """The target. Raises click.UsageError where there is none, or an option of pytest in its place."""
+    if target is None:
+        raise click.UsageError("give a TARGET: `assay9 targets` lists them")
+    if target.startswith("-"):
+        raise click.UsageError(f"give a TARGET before options of pytest: assay9 run TARGET {target}")
+    return target
+
+
+def _checked(request: Request) -> int:
+    """How many workers run the request. Raises UsageError or InfrastructureError if it is impossible."""
+    from conformance.run import preflight  # noqa: PLC0415 - 240 ms, which an unknown target need not wait for
+
+    alone = preflight.check(request)
+    import conformance.plugin  # noqa: F401, PLC0415 - 580 ms, as above
+
+    if alone:
+        return 1
+    return request.jobs or (1 if kind_of(request.target).one_guest else default_jobs())
+
+
+def _folders(request: Request) -> list[str]:
+    """The folders of the cases. A layer is one: pytest needs a second to collect each that is not wanted."""
+    from conformance.catalogue import index  # noqa: PLC0415 - 30 ms, as above
+
+    return [str(index.CASES / layer) for layer in request.layers or default_layers(request.target, request.options)]
+
+
+def _requested(request: Request) -> list[str]:
+    """The request as arguments of pytest with the suite's plugin, but for target, jobs and results."""
+    known = flags()
+    named: dict[str, object] = {"--layer": request.layers, "--family": request.families, "--mount": request.mounts}
+    named |= {known[name].flag.name: value for name, value in request.options.items()}
+    named |= {"--mounts": "all" if request.matrix else None, "--control": request.control}
+    return [*_words(named), *(["-k", request.expression] if request.expression else [])]
 
 
 def _words(options: Mapping[str, object]) -> list[str]:
@@ -306,12 +322,15 @@ def _pytest(arguments: list[str], more: tuple[str, ...]) -> int:
     import pytest  # noqa: PLC0415 - 120 ms, and only here needed
     from _pytest import config  # noqa: PLC0415 - as above
 
+    from conformance.run import preflight  # noqa: PLC0415 - 240 ms, as above
+
     def say(e: pytest.UsageError, file: TextIO) -> None:
         """Replaces pytest's own, which prints a usage text of several lines."""
         click.echo(f"assay9: {_wrong(e)}", err=True)
 
     config.print_usage_error = say
-    status = int(pytest.main([*arguments, *_NO_HYPOTHESIS, "-q", "--no-header", "--tb=no", "-rN", *more]))
+    with preflight.vouch():
+        status = int(pytest.main([*arguments, *_NO_HYPOTHESIS, "-q", "--no-header", "--tb=no", "-rN", *more]))
     return USAGE if status == pytest.ExitCode.USAGE_ERROR else status
 
 

@@ -53,6 +53,7 @@ from conformance.reports.write import write_reports
 from conformance.run import preflight
 from conformance.run.mounted import Runner
 from conformance.run.mounting import MOUNTABLE
+from conformance.run.request import Request
 from conformance.run.start import CaseRunner, NotStarted, start
 from conformance.run.tested import job_url
 from conformance.sut.asked import asked_of
@@ -154,17 +155,17 @@ class RunPlugin:
             end_with_parent()
         config.option.continue_on_collection_errors = True  # the other cases run; the record names the missing ones
 
-    def _request(self) -> preflight.Request:
+    def _request(self) -> Request:
         """The request for this run, which is checked before anything starts."""
         option = self.config.getoption
-        return preflight.Request(
+        return Request(
             target=self.target,
             options=self.given,
             layers=option("--layer"),
             families=option("--family"),
             mounts=option("--mount"),
             matrix=option("--mounts") == "all",
-            control=option("--control") or "",
+            control=option("--control"),
             expression=self.config.option.keyword,
             jobs=option("--jobs"),
             results=Path(option("--results")),

@@ -10,42 +10,21 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from conformance.catalogue import applications, index
 from conformance.errors import UsageError
+from conformance.run.request import Request
 from conformance.sut.asked import asked_of
 from conformance.sut.asked import check as check_asked
 from conformance.sut.layers import check_layers, default_layers
 from conformance.sut.registry import kind_of
-from conformance.sut.spec import Target
 from conformance.vfs.mount_options import for_all_cases
 from guests.words import did_you_mean, shown, unknown
 
 _MOUNT_WORDS = re.compile("cache|none|mmap|loose|readahead|fscache|msize|access|version|posixacl")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The request for a run. Fields that the user did not give are empty."""
-
-    target: Target
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """By the fields of the kinds' options models; what is empty was not given."""
-    layers: Sequence[str] = ()
-    families: Sequence[str] = ()
-    mounts: Sequence[str] = ()
-    matrix: bool = False
-    """--mounts all."""
-    control: str = ""
-    expression: str = ""
-    """-k."""
-    jobs: int | None = None
-    results: Path = Path("results")
-
 
 _vouched = False
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from conformance.options import F
 from conformance.sut.options import GUEST, RUNNING, SERVER
 from conformance.sut.registry import flags
+
+T = TypeVar("T")
 
 
 class Word(click.ParamType[str]):
@@ -57,16 +59,21 @@ def under(heading: str) -> Callable[..., Callable[[F], F]]:
     return functools.partial(click.option, cls=GroupedOption, group=heading)
 
 
-def options_of_kinds(function: F, *, soak: bool = False) -> F:
-    """Add the options that the kinds of targets declare, sorted by their headings; with `soak` those of soak runs."""
-    declared = sorted(flags().values(), key=lambda one: (GUEST, SERVER, RUNNING).index(one.flag.group))
-    for one in reversed(declared):  # click reverses the order of decorators
-        if soak and not one.flag.soak:
-            continue
+def options_of_kinds(function: Callable[..., T], *, soak: bool = False) -> Callable[..., T]:
+    """Add the options that the kinds of targets declare, sorted by their headings; with `soak` those of soak runs.
+
+    The command receives them as one argument, `options`: those given, by the fields of the kinds' options models.
+    """
+    chosen = [one for one in flags().values() if one.flag.soak or not soak]
+
+    @functools.wraps(function)
+    def gathered(*arguments: Any, **given: Any) -> T:
+        options = {one.field: value for one in chosen if (value := given.pop(one.key))}
+        return function(*arguments, options=options, **given)
+
+    # click reverses the order of decorators
+    for one in sorted(chosen, key=lambda one: (GUEST, SERVER, RUNNING).index(one.flag.group), reverse=True):
         shape: dict[str, Any] = {"is_flag": True} if one.switch else {"type": WORD, "multiple": one.many}
         metavar = {} if one.switch else {"metavar": one.flag.metavar or None}
-        add = click.option(
-            one.flag.name, one.key, cls=GroupedOption, group=one.flag.group, help=one.flag.help, **shape, **metavar
-        )
-        function = add(function)
-    return function
+        under(one.flag.group)(one.flag.name, one.key, help=one.flag.help, **shape, **metavar)(gathered)
+    return gathered

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import UsageError
-from conformance.run.preflight import Request, check
+from conformance.run.preflight import check
+from conformance.run.request import Request
 from conformance.sut.attach.together import Together
 from conformance.sut.load import load
 
