@@ -388,7 +388,9 @@ class ShellOps:
         """See the agent's op."""
         self._root = path
         script = f"rm -rf {shlex.quote(remove)}; " if remove is not None else ""
-        script += "".join(f"echo {what} > /proc/sys/vm/drop_caches; " for what in (FORGET if drop_caches else ()))
+        if drop_caches:
+            script += f"sync -f {shlex.quote(path)} 2> /dev/null || sync; "
+            script += "".join(f"echo {what} > /proc/sys/vm/drop_caches; " for what in FORGET)
         self._run(script + f"cd {shlex.quote(path)}")
 
     def end_case(self) -> None:

@@ -540,6 +540,27 @@ def test_a_guest_that_caches_forgets_the_pages_of_earlier_cases(uml: tuple[Run, 
         assert seen.message_counts.get("Tread"), seen.message_counts
 
 
+@marked
+def test_a_guest_that_caches_forgets_the_files_that_earlier_cases_have_read(uml: tuple[Run, UmlDeployment]) -> None:
+    """An inode whose access time is not written back is not dropped: its size was that of a later file."""
+    run, deployment = uml
+    names = [f"read-{number}" for number in range(100)]
+    for name in names:
+        deployment.outside.calls.create(f"{deployment.outside_root}/{name}", b"content")
+    inodes: list[int] = []
+
+    def count(share: Share) -> None:
+        harmless(share)
+        for name in names if not inodes else ():
+            share.inside.agent.calls.read_text(f"{deployment.inside_root}/{name}")
+        inodes.append(int(share.inside.agent.calls.read_text("/proc/sys/fs/inode-nr").split()[0]))
+
+    for _ in range(2):
+        seen = run(count, MountOptions(cache="loose"))
+        assert seen.verdict == "pass", seen.reason
+    assert inodes[1] < inodes[0] - len(names) / 2, inodes
+
+
 @needs_root
 def test_a_server_is_called_by_its_own_name(tmp_path: Path) -> None:
     argv = ["nsenter", f"--mount=/proc/{os.getpid()}/ns/mnt", "--", sys.executable, "-m", "http.server", "--help"]

@@ -9,6 +9,7 @@ from typing import Any
 from guests.agent.payload.content import write_text
 from guests.agent.payload.declare import OPS, op
 from guests.agent.payload.directories import DIRS, closedir, rmtree
+from guests.agent.payload.files import syncfs
 from guests.agent.payload.maps import MAPS
 from guests.agent.payload.platforms import ABSENT, HERE_IS, LINUX
 from guests.agent.payload.sequences import SLOTS
@@ -20,7 +21,9 @@ FORGET = ("3", "2", "2")
 """What is written to /proc/sys/vm/drop_caches so that a guest knows no file of earlier cases by its inode number.
 
 Pages first: since Linux 5.16 an inode that has any is not evicted ("vfs: keep inodes with page cache off the inode
-shrinker LRU"). Then twice more, because a dentry that was used lately gets a second chance.
+shrinker LRU"). Then twice more, because a dentry that was used lately gets a second chance. The file system is
+synchronized before: a dirty inode is not evicted (inode_lru_isolate in fs/inode.c), and reading a file makes its inode
+dirty by the access time.
 """
 
 
@@ -81,12 +84,25 @@ def begin_case(path: str, drop_caches: bool = False, remove: str | None = None, 
     if remove is not None:
         rmtree(os.fsencode(remove))
     setroot(path)
-    for what in FORGET if drop_caches and HERE_IS is LINUX else ():
-        write_text(b"/proc/sys/vm/drop_caches", what)
+    if drop_caches and HERE_IS is LINUX:
+        _forget(path)
     HERE.root_fd = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
     if trace:
         trace_begin()
     HERE.in_case = True
+
+
+def _forget(path: str) -> None:
+    """Drop what the kernel knows of the files of the file system at `path`. See FORGET."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        syncfs(fd)
+    except OSError:
+        pass  # what earlier cases wrote can no longer be stored; no case waits for it
+    finally:
+        os.close(fd)
+    for what in FORGET:
+        write_text(b"/proc/sys/vm/drop_caches", what)
 
 
 def report_case(reply: dict[str, Any]) -> None:
