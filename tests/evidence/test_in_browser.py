@@ -123,6 +123,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> str:
             )
             finding = SeenFinding(code="errno", text="errno differs", known=entry)
             changed |= {"verdict": "known", "findings": [finding], "known": entry}
+        elif result.verdict == "undrivable":
+            changed |= {"reason": f"the guest's kernel refuses {'version=9p2000.L,msize=131072,' * 4}"}
         results.append(result.model_copy(update=changed))
     file = tmp_path_factory.mktemp("large") / "report.html"
     write_html(made.model_copy(update={"results": results, "counts": tally(results), "selected": len(results)}), file)
@@ -134,6 +136,13 @@ def test_no_list_of_a_case_many_times_is_cut(page: Page, large: str, width: int)
     page.size(width, 900)
     page.open(large)
     assert page.of(WIDER) <= 0
+
+
+def test_no_column_is_cut_on_a_phone(page: Page, large: str) -> None:
+    page.size(390, 844)
+    page.open(large)
+    cells = "[...document.querySelectorAll('.families th, .families td, .rules th, .rules td, .filter select')]"
+    assert page.of(f"{cells}.filter((e) => e.getBoundingClientRect().right > 391).map((e) => e.textContent)") == []
 
 
 def test_it_prints_on_ten_sheets(page: Page, large: str) -> None:
