@@ -37,6 +37,10 @@ CAPABILITIES: dict[Capability, str] = {
 }
 """Capability -> its text in messages."""
 
+Carrier = Literal["bytes", "virtqueues"]
+Transports = Mapping[str, Carrier]
+"""Name of a transport -> how it carries frames: in a stream of bytes, or in virtqueues, which the layer ring drives."""
+
 
 @dataclass(frozen=True, slots=True)
 class Use:
@@ -89,9 +93,9 @@ class Kind(ABC, Generic[T, O]):
     every_case: ClassVar[bool] = False
     """It judges the suite: cases that no server can fail run, too."""
 
-    def transports(self, target: T) -> tuple[str, ...]:
-        """The transports for raw frames, the default first: "socket", or names of transports with virtqueues."""
-        return ()
+    def transports(self, target: T) -> Transports:
+        """The transports for raw frames by name, the default first."""
+        return {}
 
     def unused(self, target: T, use: Use) -> Iterator[tuple[str, str]]:
         """Options of this kind (their fields) that do not apply to such a use, each with the reason."""

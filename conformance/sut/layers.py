@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from conformance.case import BY_NAME, ON_A_SHARE
 from conformance.errors import UsageError
-from conformance.sut.kind import Use
+from conformance.sut.kind import Transports, Use
 from conformance.sut.registry import kind_of
 from conformance.sut.spec import Target
 from conformance.vocabulary import Layer
@@ -19,7 +19,7 @@ BELOW: tuple[Layer, ...] = ("wire", "ring")
 """Layers that need a transport instead of a mount."""
 
 
-def links_of(target: Target) -> tuple[str, ...]:
+def links_of(target: Target) -> Transports:
     """The transports for raw frames to a target, the default first; none if there are none."""
     return kind_of(target).transports(target)
 
@@ -27,16 +27,16 @@ def links_of(target: Target) -> tuple[str, ...]:
 def chosen_link(target: Target, asked: str | None, layer: str = "wire") -> str | None:
     """The transport to use; None if the target has none. Raises UsageError for one that it does not have.
 
-    The layer ring needs virtqueues, which a socket does not have.
+    The layer ring needs one with virtqueues.
     """
     links = links_of(target)
     if asked is not None and asked not in links:
         raise UsageError(f"target {target.name}: {unknown('link', asked, links)}")
     if layer == "ring":
-        links = tuple(link for link in links if link != "socket")
-        if asked == "socket":
-            raise UsageError(f"layer ring needs virtqueues, and --link socket has none: use one of {', '.join(links)}")
-    return asked or (links[0] if links else None)
+        links = {link: carrier for link, carrier in links.items() if carrier == "virtqueues"}
+        if asked is not None and asked not in links:
+            raise UsageError(f"layer ring needs virtqueues, and --link {asked} has none: use one of {', '.join(links)}")
+    return asked or next(iter(links), None)
 
 
 def use_of(target: Target, layers: Collection[str], asked: str | None = None) -> Use:
@@ -49,9 +49,8 @@ def use_of(target: Target, layers: Collection[str], asked: str | None = None) ->
 def drivable(target: Target) -> tuple[str, ...]:
     """The layers that can be driven, in the order of a run."""
     links = links_of(target)
-    ring = any(link != "socket" for link in links)
     mounted = ON_A_SHARE if kind_of(target).mounts else ()
-    return (*mounted, *(("wire",) if links else ()), *(("ring",) if ring else ()))
+    return (*mounted, *(("wire",) if links else ()), *(("ring",) if "virtqueues" in links.values() else ()))
 
 
 _NO_OPTIONS: Mapping[str, object] = {}
@@ -90,7 +89,7 @@ def check_layers(target: Target, layers: Sequence[str]) -> None:
             continue
         why = "nothing mounts it" if layer in ON_A_SHARE else "raw frames do not reach it"
         if layer == "ring" and layer not in can and "wire" in can:
-            why = "it is reached over a socket, which has no virtqueues"
+            why = f"it is reached by {' or '.join(links_of(target))}, without virtqueues"
         if layer not in (*ON_A_SHARE, *BELOW):
             why = "no runner drives it"
         have = f"it has {', '.join(can)}" if can else "it has none"

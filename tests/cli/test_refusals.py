@@ -30,7 +30,7 @@ COMMAND_LINES: list[tuple[str, str]] = [
         "target local: no layer wire: raw frames do not reach it (it has vfs, property, sequence, application)",
     ),
     ("run diod --layer property", "target diod: no layer property: nothing mounts it (it has wire)"),
-    ("run diod --layer ring", "target diod: no layer ring: it is reached over a socket, which has no virtqueues"),
+    ("run diod --layer ring", "target diod: no layer ring: it is reached by socket, without virtqueues"),
     ("run local --family opne", "unknown family 'opne': did you mean 'open'?"),
     ("run local --layer property --family open", "no family open in layer property: it belongs to vfs, wire"),
     # cases

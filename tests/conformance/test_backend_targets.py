@@ -61,5 +61,5 @@ def test_without_root_it_is_refused_and_says_why(name: str, monkeypatch: pytest.
 def test_a_back_end_of_its_own_command_is_driven_through_its_mount_alone(tmp_path: Path) -> None:
     """Without a guest, only the project's own back end is started; otherwise 79 wire cases end as errors."""
     mine = load(target(tmp_path, '[server]\nprogram = "mine"\ncommand = ["true", "{socket}"]\n'))
-    assert links_of(mine) == () and set(default_layers(mine)) == set(MOUNTED)
+    assert not links_of(mine) and set(default_layers(mine)) == set(MOUNTED)
     assert "wire" in default_layers(load(target(tmp_path, "")))

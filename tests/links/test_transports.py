@@ -15,8 +15,9 @@ from conformance.raw.operations import Client
 from conformance.raw.server import Server
 from conformance.run.wire import maker
 from conformance.sut.asked import check
-from conformance.sut.layers import chosen_link, links_of
+from conformance.sut.layers import chosen_link, drivable, links_of
 from conformance.sut.load import load
+from conformance.sut.local.kind import Local
 from conformance.sut.qemu.deployment import QemuDeployment
 from conformance.sut.qemu.guest_pci import GuestServer
 from conformance.sut.qemu.qtest import QtestServer
@@ -175,7 +176,7 @@ def test_lines_into_a_guest() -> None:
 
 
 def test_links_of_targets(tmp_path: Path) -> None:
-    assert links_of(load("qemu"))[0] == "qtest"
+    assert next(iter(links_of(load("qemu")))) == "qtest"
     assert chosen_link(load("reference"), "vhost-user") == "vhost-user"
     assert isinstance(maker(asked("qemu", ("wire",), link="guest-pci"), "wire")(tmp_path), GuestServer)
     legacy = maker(asked("qemu", ("wire",), link="qtest-legacy"), "wire")(tmp_path)
@@ -187,6 +188,16 @@ def test_links_of_targets(tmp_path: Path) -> None:
         maker(asked("local"), "wire")
     with pytest.raises(UsageError, match="--address PATH"):
         VhostUserServer(VhostUserTable(program="vhost-user"))
+
+
+def test_a_stream_of_bytes_is_not_offered_the_layer_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its name."""
+    monkeypatch.setattr(Local, "transports", lambda *_: {"serial": "bytes"})
+    local = load("local")
+    assert "wire" in drivable(local) and "ring" not in drivable(local)
+    assert chosen_link(local, None) == "serial" and chosen_link(local, None, "ring") is None
+    with pytest.raises(UsageError, match="layer ring needs virtqueues, and --link serial has none"):
+        chosen_link(local, "serial", "ring")
 
 
 @pytest.mark.parametrize(

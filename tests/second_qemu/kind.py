@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from conformance.raw.server import Server
-from conformance.sut.kind import Asked
+from conformance.sut.kind import Asked, Transports
 from conformance.sut.options import Flag
 from conformance.sut.qemu.deployment import QemuDeployment
 from conformance.sut.qemu.qtest import QtestServer
@@ -49,9 +49,9 @@ class SecondQemu(UnderQemu[SecondTarget, SecondOptions]):
     model, options = SecondTarget, SecondOptions
     needs = qemu_check.SHARES
 
-    def transports(self, target: SecondTarget) -> tuple[str, ...]:
+    def transports(self, target: SecondTarget) -> Transports:
         """See Kind."""
-        return ("qtest",)
+        return {"qtest": "virtqueues"}
 
     def deployment(self, asked: Asked[SecondTarget, SecondOptions], run_dir: Path, progress: Progress) -> Deployment:
         """See Kind."""

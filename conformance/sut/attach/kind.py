@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from conformance.case import KEPT
 from conformance.errors import UsageError
 from conformance.sut.attach.tables import AttachOptions, AttachTarget, attached
-from conformance.sut.kind import Asked, Capability, Kind
+from conformance.sut.kind import Asked, Capability, Kind, Transports
 from conformance.sut.registry import register
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Attach(Kind[AttachTarget, AttachOptions]):
     one_guest = True
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"soak"})
 
-    def transports(self, target: AttachTarget) -> tuple[str, ...]:
-        return ("guest-pci",)
+    def transports(self, target: AttachTarget) -> Transports:
+        return {"guest-pci": "virtqueues"}
 
     def check(self, asked: Asked[AttachTarget, AttachOptions]) -> None:
         """See Kind: both machines are reachable, and the share is the directory, before a run begins."""

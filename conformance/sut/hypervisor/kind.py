@@ -19,7 +19,7 @@ from conformance.sut.hypervisor.tables import (
     check_placeholders,
     command_of,
 )
-from conformance.sut.kind import Asked, Capability, Kind, Use
+from conformance.sut.kind import Asked, Capability, Kind, Transports, Use
 from conformance.sut.registry import register
 from guests.agent.hosts import Host, reach
 from guests.words import did_you_mean, shown, unknown
@@ -54,8 +54,8 @@ class Hypervisor(Kind[HypervisorTarget, HypervisorOptions]):
         finally:
             host.close()
 
-    def transports(self, target: HypervisorTarget) -> tuple[str, ...]:
-        return ("guest-pci",)
+    def transports(self, target: HypervisorTarget) -> Transports:
+        return {"guest-pci": "virtqueues"}
 
     def one_at_a_time(self, asked: Asked[HypervisorTarget, HypervisorOptions]) -> str:
         return f"target {asked.target.name} has one machine"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from conformance.sut.attach.attachment import attachment
 from conformance.sut.hypervisor.kind import valued
-from conformance.sut.kind import Asked, Capability, Kind
+from conformance.sut.kind import Asked, Capability, Kind, Transports
 from conformance.sut.nested.tables import NestedTarget
 from conformance.sut.options import RunOptions
 from conformance.sut.registry import register
@@ -28,8 +28,8 @@ class Nested(Kind[NestedTarget, RunOptions]):
     model, options = NestedTarget, RunOptions
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"guest", "soak", "pause", "power-cut"})
 
-    def transports(self, target: NestedTarget) -> tuple[str, ...]:
-        return ("guest-pci",)
+    def transports(self, target: NestedTarget) -> Transports:
+        return {"guest-pci": "virtqueues"}
 
     def one_at_a_time(self, asked: Asked[NestedTarget, RunOptions]) -> str:
         return f"target {asked.target.name} has one machine"

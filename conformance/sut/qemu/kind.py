@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformance.sut.kind import Asked
+from conformance.sut.kind import Asked, Transports
 from conformance.sut.layers import BELOW
 from conformance.sut.qemu.program import security_model
 from conformance.sut.qemu.tables import DeviceOptions, QemuTarget
@@ -27,8 +27,8 @@ class Qemu(UnderQemu[QemuTarget, DeviceOptions]):
     model, options = QemuTarget, DeviceOptions
     needs = qemu_check.SHARES
 
-    def transports(self, target: QemuTarget) -> tuple[str, ...]:
-        return ("qtest", "qtest-legacy", "guest-pci")
+    def transports(self, target: QemuTarget) -> Transports:
+        return dict.fromkeys(("qtest", "qtest-legacy", "guest-pci"), "virtqueues")
 
     def leaves_out(self, target: QemuTarget, options: Mapping[str, object]) -> dict[str, str]:
         asked = options.get("security_model")

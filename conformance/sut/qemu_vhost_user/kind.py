@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformance.sut.kind import Asked
+from conformance.sut.kind import Asked, Transports
 from conformance.sut.parts.backend_table import check_program, check_root
 from conformance.sut.qemu.tables import MachineOptions
 from conformance.sut.qemu.under_qemu import UnderQemu
@@ -27,9 +27,9 @@ class QemuVhostUser(UnderQemu[VhostUserTarget, MachineOptions]):
     model, options = VhostUserTarget, MachineOptions
     needs = qemu_check.BACK_ENDS
 
-    def transports(self, target: VhostUserTarget) -> tuple[str, ...]:
+    def transports(self, target: VhostUserTarget) -> Transports:
         """See Kind: only the project's own back end is started without a guest."""
-        return () if target.server.command else ("qtest", *VHOST_USER)
+        return {} if target.server.command else {"qtest": "virtqueues", **VHOST_USER}
 
     def check_target(self, target: VhostUserTarget) -> None:
         if target.server.command:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conformance.sut.kind import Transports
 from conformance.sut.servers.tables import ReferenceTable
 
 if TYPE_CHECKING:
     from conformance.sut.servers.vhost_user import ReferenceDevice
 
-VHOST_USER = ("vhost-user", "vhost-user-inband", "vhost-user-legacy")
+VHOST_USER: Transports = dict.fromkeys(("vhost-user", "vhost-user-inband", "vhost-user-legacy"), "virtqueues")
 
 
 def reference_device(transport: str, arguments: Sequence[str], directory: Path) -> ReferenceDevice:

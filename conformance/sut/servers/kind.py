@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from conformance.errors import UsageError
 from conformance.profiles.model import Owner
-from conformance.sut.kind import Asked, Kind, Use
+from conformance.sut.kind import Asked, Kind, Transports, Use
 from conformance.sut.options import SERVER, Flag, RunOptions
 from conformance.sut.parts.backend_table import check_program
 from conformance.sut.registry import register
@@ -70,10 +70,11 @@ class ServerKind(Kind[ServerTarget, ServerOptions]):
     mounts = False
     owner: ClassVar[Owner] = "server"
 
-    def transports(self, target: ServerTarget) -> tuple[str, ...]:
+    def transports(self, target: ServerTarget) -> Transports:
+        socket: Transports = {"socket": "bytes"}
         if isinstance(target.server, ReferenceTable):
-            return (*VHOST_USER, "socket") if target.server.transport == "vhost-user" else ("socket", *VHOST_USER)
-        return VHOST_USER if isinstance(target.server, VhostUserTable) else ("socket",)
+            return {**VHOST_USER, **socket} if target.server.transport == "vhost-user" else {**socket, **VHOST_USER}
+        return VHOST_USER if isinstance(target.server, VhostUserTable) else socket
 
     def unused(self, target: ServerTarget, use: Use) -> Iterator[tuple[str, str]]:
         if not isinstance(target.server, RunningTable):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from conformance.sut.kind import Asked, Capability, Kind, Use
+from conformance.sut.kind import Asked, Capability, Kind, Transports, Use
 from conformance.sut.parts.backend_table import check_program, check_root
 from conformance.sut.parts.guest_tables import GuestOptions
 from conformance.sut.registry import register
@@ -26,9 +26,9 @@ class Uml(Kind[UmlTarget, GuestOptions]):
     model, options = UmlTarget, GuestOptions
     capabilities: ClassVar[frozenset[Capability]] = frozenset({"guest", "soak", "several-shares", "pause", "power-cut"})
 
-    def transports(self, target: UmlTarget) -> tuple[str, ...]:
+    def transports(self, target: UmlTarget) -> Transports:
         """See Kind: only the project's own back end is started without a guest."""
-        return () if target.server.command else VHOST_USER
+        return {} if target.server.command else VHOST_USER
 
     def unused(self, target: UmlTarget, use: Use) -> Iterator[tuple[str, str]]:
         if not use.mounted:
