@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from conformance.reports.cli import read_runs
 from conformance.reports.terminal import summary
 from conformance.reports.write import write_reports
 from conformance.sut.load import load
+from conformance.tables import read_as
 from guests.host.activity import shown
 
 
@@ -137,14 +137,7 @@ def durations_of(runs: Sequence[str], results: Path) -> dict[str, float]:
 
 def read_matrix(path: Path) -> Matrix:
     """The matrix of a file. Raises UsageError."""
-    try:
-        return Matrix.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as e:
-        raise UsageError(f"{path} cannot be read: {e.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"{path} is not TOML: {e}") from None
-    except ValidationError as e:
-        raise UsageError(f"{path}: {first_problem(e)}") from None
+    return read_as(Matrix, path, "a matrix is a TOML file, see `assay9 plan --help`")
 
 
 def planned(matrix: Matrix, durations: dict[str, float]) -> dict[str, Any]:

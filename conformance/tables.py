@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -44,6 +44,19 @@ def read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read as a TOML file: {error.strerror}") from None
     except ValueError:  # a name with a null byte in it
         raise UsageError(f"{shown(str(path))} is not a file name") from None
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_as(model: type[M], path: Path, remedy: str) -> M:
+    """The TOML file as that model. Raises UsageError, one line: `remedy` ends that of a missing file."""
+    try:
+        return model.model_validate(read(path))
+    except FileNotFoundError:
+        raise UsageError(f"no file {path}: {remedy}") from None
+    except ValidationError as error:
+        raise UsageError(f"{path}: {problem(error, model)}") from None
 
 
 def word(what: str, valid: Iterable[str] | Callable[[], Iterable[str]]) -> AfterValidator:

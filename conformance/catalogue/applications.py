@@ -11,12 +11,12 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from conformance.case import CACHES
 from conformance.catalogue import index
 from conformance.errors import UsageError
-from conformance.tables import Strict, problem, read, word
+from conformance.tables import Strict, read_as, word
 
 FOLDER = index.CASES / "application"
 LAYER = "application"
@@ -62,12 +62,7 @@ def applications() -> dict[str, Application]:
 
 def application(path: Path) -> Application:
     """What a file declares. Raises UsageError, one line."""
-    try:
-        return Application.model_validate(read(path))
-    except FileNotFoundError:
-        raise UsageError(f"no file {path}: an application is a TOML file, see docs/applications.md") from None
-    except ValidationError as error:
-        raise UsageError(f"{path}: {problem(error, Application)}") from None
+    return read_as(Application, path, "an application is a TOML file, see docs/applications.md")
 
 
 def packages() -> tuple[str, ...]:

@@ -6,11 +6,11 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from conformance.errors import UsageError
 from conformance.profiles.model import Known, Owner, Profile, VersionOf
-from conformance.tables import problem, read
+from conformance.tables import read_as
 from guests.words import unknown
 
 FOLDER = Path(__file__).parent
@@ -51,12 +51,7 @@ def component_file(name: str, asked_by: Path) -> Path:
 
 @functools.cache
 def _read(path: Path) -> Component:
-    try:
-        found = Component.model_validate(read(path))
-    except FileNotFoundError:
-        raise UsageError(f"no file {path}: a component is a TOML file, or one of {', '.join(names())}") from None
-    except ValidationError as e:
-        raise UsageError(f"{path}: {problem(e, Component)}") from None
+    found = read_as(Component, path, f"a component is a TOML file, or one of {', '.join(names())}")
     return found.model_copy(update={"profile": _signed(found.profile, path.stem, found.owner, found.version_of)})
 
 

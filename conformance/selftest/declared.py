@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from conformance.errors import UsageError
 from conformance.selftest.rules import Rule
-from conformance.tables import Strict, problem, read
+from conformance.tables import Strict, read_as
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Mutated = Literal["ring", "wire", "vfs", "property", "sequence"]
@@ -67,12 +67,7 @@ def declared(files: Iterable[Path]) -> tuple[list[SourceFault], list[MessageFaul
     source: list[SourceFault] = []
     messages: list[MessageFault] = []
     for path in files:
-        try:
-            found = _File.model_validate(read(path))
-        except FileNotFoundError:
-            raise UsageError(f"no file {path}: give a TOML file of faults, see docs/selftest.md") from None
-        except ValidationError as error:
-            raise UsageError(f"{path}: {problem(error, _File)}") from None
+        found = read_as(_File, path, "give a TOML file of faults, see docs/selftest.md")
         source += found.mutant
         messages += found.message
     names = [*(one.name for one in source), *(one.name for one in messages)]

@@ -19,26 +19,29 @@ from tests.evidence import sample
 from tests.evidence.reading import read_back
 
 
+def ended(name: str, verdict: Verdict, **more: Any) -> CaseResult:
+    """The result of a case of that name."""
+    return CaseResult(
+        id=name,
+        case_id=name,
+        layer="vfs",
+        family="x",
+        title="t",
+        requirement="r",
+        source="s",
+        severity="must",
+        mount="cache=none",
+        verdict=verdict,
+        **more,
+    )
+
+
 def run(results: Path, day: int, verdicts: dict[str, str], **about: Any) -> Record:
     """A run on that day in which the named cases ended so; `about`: `interrupted_by` and fields of the environment."""
     interrupted_by = about.pop("interrupted_by", "")
     made = sample.environment().model_copy(update={"started": sample.STARTED + timedelta(days=day), **about})
     writer = RunWriter.create(results, made)
-    found = [
-        CaseResult(
-            id=name,
-            case_id=name,
-            layer="vfs",
-            family="x",
-            title="t",
-            requirement="r",
-            source="s",
-            severity="must",
-            mount="cache=none",
-            verdict=cast(Verdict, verdict),
-        )
-        for name, verdict in verdicts.items()
-    ]
+    found = [ended(name, cast(Verdict, verdict)) for name, verdict in verdicts.items()]
     writer.select(sample.selected(found))
     for result in found:
         writer.append(result)
@@ -122,20 +125,7 @@ def known(results: Path, day: int, code: str, link: str = "https://example.org/1
     entry = KnownFailure(reason="a reason", link=link, component="qemu-device")
     made = sample.environment().model_copy(update={"started": sample.STARTED + timedelta(days=day)})
     writer = RunWriter.create(results, made)
-    result = CaseResult(
-        id="A",
-        case_id="A",
-        layer="vfs",
-        family="x",
-        title="t",
-        requirement="r",
-        source="s",
-        severity="must",
-        mount="cache=none",
-        verdict="known",
-        known=entry,
-        findings=[SeenFinding(code=code, text="t", known=entry)],
-    )
+    result = ended("A", "known", known=entry, findings=[SeenFinding(code=code, text="t", known=entry)])
     writer.select(sample.selected([result]))
     writer.append(result)
     return writer.finish()

@@ -146,8 +146,9 @@ def test_a_plan_is_written_and_each_shard_has_its_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x", "is not TOML"),
-        ("[[job]]\nshards = 2", "job.0.target"),
+        ("x", "not TOML"),
+        ("a = " + "[" * 5000, "nested too deeply"),
+        ("[[job]]\nshards = 2", "job entry 1, target is missing"),
         ('[[job]]\ntarget = "nowhere"', "nowhere"),
         ('[[job]]\ntarget = "local"\n[[job]]\ntarget = "local"', "twice"),
         ("", "job"),

@@ -41,6 +41,17 @@ def running(ring: Ring, wanted: int = PLAIN, size: int | None = None) -> Ring:
     return ring
 
 
+def flood(ring: Ring) -> int:
+    """Fill half of the queue with requests, notify once, and return how many they are."""
+    queue = ring.queue
+    count = queue.size // 2
+    for _ in range(count):
+        queue.add(ring.chain(ring.getattr(), 256))
+    queue.publish()
+    queue.kick()
+    return count
+
+
 def pieces(ring: Ring, data: bytes, lengths: Iterable[int], align: int = 1) -> list[Segment]:
     """A request in buffers of those lengths, the rest in one more."""
     found, at = [], 0

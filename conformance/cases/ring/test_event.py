@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conformance.case import case
-from conformance.cases.ring.shared import EVENTS, both_layouts, running, scaled
+from conformance.cases.ring.shared import EVENTS, both_layouts, flood, running, scaled
 from conformance.checks import holds
 from conformance.raw.ring import ANSWER, QUIET, Ring
 from guests.host.waiting import happens
@@ -138,12 +138,7 @@ def test_one_kick_for_many(ring: Ring, layout: int) -> None:
     """One notification is enough for all buffers made available before it.  Source: virtio 1.3, 2.7.13 (the driver may
     make several buffers available before it notifies)."""
     running(ring, layout)
-    queue = ring.queue
-    count = queue.size // 2
-    for _ in range(count):
-        queue.add(ring.chain(ring.getattr(), 256))
-    queue.publish()
-    queue.kick()
+    count = flood(ring)
     while count > 0:
         count -= len(ring.collect())
 

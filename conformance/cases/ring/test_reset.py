@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from conformance.case import case
-from conformance.cases.ring.shared import PLAIN, both_layouts, running, scaled
+from conformance.cases.ring.shared import PLAIN, both_layouts, flood, running, scaled
 from conformance.checks import equal, holds
 from conformance.errors import Undrivable
 from conformance.raw.expectation import spell
@@ -13,16 +13,6 @@ from conformance.raw.ring import Ring
 from conformance.virtio.queues import SplitQueue
 from conformance.virtio.vhost_user import VhostUserDevice
 from protocol.virtqueue import Feature, Status
-
-
-def _flood(ring: Ring) -> int:
-    queue = ring.queue
-    count = queue.size // 2
-    for _ in range(count):
-        queue.add(ring.chain(ring.getattr(), 256))
-    queue.publish()
-    queue.kick()
-    return count
 
 
 @both_layouts
@@ -33,7 +23,7 @@ def test_requests_in_flight(ring: Ring, layout: int) -> None:
     running(ring, layout)
     for _ in range(scaled(20)):
         ring.free_all()
-        _flood(ring)
+        flood(ring)
         ring.device.reset()
         if ring.device.has_status:
             equal("device status after a reset", f"{ring.device.status():#x}", "0x0", code="ring")
@@ -46,7 +36,7 @@ def test_nothing_is_written_after_a_reset(ring: Ring) -> None:
     """Once a reset is done the device does not write to any buffer from before it.  Source: virtio 1.3, 2.4.1 (the
     device MUST NOT consume buffers or notify), 3.3.1."""
     running(ring)
-    _flood(ring)
+    flood(ring)
     ring.device.reset()
     queue = ring.queue
     begin, length = queue.rings.descriptors, ring._next - queue.rings.descriptors
