@@ -11,11 +11,13 @@ import os
 import struct
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from functools import lru_cache, partial
+from typing import NamedTuple, Protocol
 
 from protocol.constants import DIRENT_TYPES, DT_DIR, DT_LNK, DT_UNKNOWN, QTDIR, QTFILE, QTSYMLINK
-from protocol.dirents import FIXED_SIZE
+from protocol.dirents import entry_end
 from reference_server import linux
+from reference_server.limits import Shared
 from reference_server.qids import INODE_END
 from reference_server.storage import OpenDirectory
 
@@ -28,17 +30,28 @@ _OFF_MAX = (1 << 63) - 1
 
 
 class Describer(Protocol):
-    """Describes an entry of one directory as the guest sees it."""
+    """Describes the entries of one directory as the guest sees them."""
 
     plain: frozenset[int]
-    """DT types of entries that are what they seem, ``..`` excepted; they are not asked about."""
-    prefix: int | None
-    """What a plain entry's inode number is to be joined with to make its qid path; None: ask about every
-    entry.
-    """
+    """DT types of entries that are what they seem; they are not asked about."""
+    prefix: int
+    """What a plain entry's inode number is to be joined with to make its qid path."""
+    top: bool
+    """The directory is the root of the export: ``..`` is asked about."""
 
     def __call__(self, directory: int, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:
         """qid type, qid path and DT type of any other entry of the open ``directory``."""
+
+
+class _Entries(NamedTuple):
+    """What one getdents(2) returned, as Rreaddir carries it."""
+
+    data: bytes
+    end: int
+    """Offset of the last entry."""
+
+
+_NONE = _Entries(b"", 0)
 
 
 class HostDirectory(OpenDirectory):
@@ -55,10 +68,10 @@ class HostDirectory(OpenDirectory):
         self._buffer = linux.DirentBuffer()
         self._fresh = True
         """Nothing was read yet."""
-        self._raw = b""
+        self._entries = _NONE
         self._at = 0
         self._offset = 0
-        """Offset of the last entry handed out; the next one is at ``_at`` in ``_raw``, or the kernel's next.
+        """Offset of the last entry handed out; the next one is at ``_at`` in ``_entries``, or the kernel's next.
         """
 
     def read_entries(self, offset: int, limit: int) -> bytes:
@@ -73,38 +86,44 @@ class HostDirectory(OpenDirectory):
     def _read(self, offset: int, limit: int) -> bytes:
         if offset != self._offset or offset == 0:
             self._seek(offset)
-        entries: list[bytes] = []
-        add = entries.append
+        taken: list[bytes] = []
         room = limit
-        raw, at, describe = self._raw, self._at, self._describe
-        plain, prefix = describe.plain, describe.prefix or 0
-        if describe.prefix is None:
-            plain = frozenset()
-        end, last = len(raw), offset
         while True:
-            if at >= end:
-                raw, at = self._buffer.fill(self._fd), 0
-                end = len(raw)
-                if not end:
+            if self._at == len(self._entries.data):
+                raw = self._buffer.fill(self._fd)
+                if not raw:
                     break
-            inode, next_offset, length, kind = _KERNEL(raw, at)
-            start = at + _NAME
-            name = raw[start : raw.index(0, start)]
-            room -= FIXED_SIZE + len(name)
-            if room < 0:
+                self._entries, self._at = self._encoded(raw), 0
+            part = self._take(room)
+            if not part:
+                if not taken:
+                    raise OSError(errno.EINVAL, "no entry fits")
                 break
-            if kind in plain and inode < INODE_END and name != b"..":
-                add(_WIRE(_QID_TYPES[kind], 0, prefix | inode, next_offset, kind, len(name)) + name)
-            else:
-                qid_type, path, kind = describe(self._fd, name, inode, kind)
-                add(_WIRE(qid_type, 0, path, next_offset, kind, len(name)) + name)
-            last = next_offset
-            at += length
-        self._offset = last
-        self._raw, self._at = raw, at
-        if not entries and raw:
-            raise OSError(errno.EINVAL, "no entry fits")
-        return b"".join(entries)
+            taken.append(part)
+            room -= len(part)
+        return b"".join(taken)
+
+    def _encoded(self, raw: bytes) -> _Entries:
+        describe = self._describe
+        found = _plain_entries(raw, describe.plain, describe.prefix, describe.top)
+        if found is None:
+            found = _encode(raw, describe.plain, describe.prefix, describe.top, partial(describe, self._fd))
+            assert found is not None
+        return found
+
+    def _take(self, room: int) -> bytes:
+        """The next entries that were read, as many as fit."""
+        (data, last), at = self._entries, self._at
+        if len(data) - at <= room:
+            end = len(data)
+        else:
+            end, last = at, self._offset
+            behind, offset = entry_end(data, at)
+            while behind <= at + room:
+                end, last = behind, offset
+                behind, offset = entry_end(data, end)
+        self._at, self._offset = end, last
+        return data[at:end]
 
     def _seek(self, offset: int) -> None:
         if offset == 0 and not self._fresh:
@@ -123,7 +142,7 @@ class HostDirectory(OpenDirectory):
         elif offset:
             os.lseek(self._fd, offset, os.SEEK_SET)
         self._fresh = False
-        self._raw, self._at = b"", 0
+        self._entries, self._at = _NONE, 0
         self._offset = offset
 
     def fsync(self, datasync: bool) -> None:
@@ -132,6 +151,37 @@ class HostDirectory(OpenDirectory):
     def close(self) -> None:
         os.close(self._fd)
         self._closed()
+
+
+Ask = Callable[[bytes, int, int], tuple[int, int, int]]
+"""A Describer that knows the directory."""
+
+
+def _encode(raw: bytes, plain: frozenset[int], prefix: int, top: bool, ask: Ask | None) -> _Entries | None:
+    """The entries of ``raw``, which getdents(2) returned; None if ``ask`` is None and one has to be asked about."""
+    entries: list[bytes] = []
+    add, kernel, wire, qid_types = entries.append, _KERNEL, _WIRE, _QID_TYPES  # locals are quicker
+    at, end, offset = 0, len(raw), 0
+    while at < end:
+        inode, offset, length, kind = kernel(raw, at)
+        name = raw[at + _NAME : at + length].partition(b"\0")[0]
+        if kind in plain and inode < INODE_END and not (top and name == b".."):
+            add(wire(qid_types[kind], 0, prefix | inode, offset, kind, len(name)) + name)
+        elif ask is None:
+            return None
+        else:
+            qid_type, path, kind = ask(name, inode, kind)
+            add(wire(qid_type, 0, path, offset, kind, len(name)) + name)
+        at += length
+    return _Entries(b"".join(entries), offset)
+
+
+@lru_cache(Shared.listings)
+def _plain_entries(raw: bytes, plain: frozenset[int], prefix: int, top: bool) -> _Entries | None:
+    """The same where no entry has to be asked about. A directory that is listed again, unchanged, is not encoded
+    again: what the kernel returned is compared, which takes a twentieth of the time.
+    """
+    return _encode(raw, plain, prefix, top, None)
 
 
 def qid_type_of_entry(kind: int) -> int:

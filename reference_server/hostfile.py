@@ -163,7 +163,11 @@ class HostDescriber:
     def __init__(self, paths: QidPaths, found: os.stat_result, is_root: bool) -> None:
         self._paths = paths
         self._device = found.st_dev
-        self.prefix = paths.prefix(found.st_dev)
+        prefix = paths.prefix(found.st_dev)
+        if prefix is None:
+            self.plain = frozenset()
+        self.prefix = prefix or 0
+        self.top = is_root
         self._own_path = paths.path(found.st_dev, found.st_ino) if is_root else None
 
     def __call__(self, directory: int, name: bytes, inode: int, kind: int) -> tuple[int, int, int]:

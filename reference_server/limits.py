@@ -55,6 +55,9 @@ class Shared:
     connections: int = 1024
     """Most connections to sockets; the peer of one more is turned away.  One host, or one process at a unix socket,
     that is alone gets half of them."""
+    listings: int = 32
+    """Most pieces of directories (64 KiB, about 2,000 entries) remembered as they were encoded, about 128 KiB of memory
+    each; beyond that the least recently used is forgotten."""
     qid_numbers: int = 65_536
     """Most files remembered of those whose inode number has to be replaced to be unique (see :class:`QidPaths`: more
     than 255 devices, or devices that use all 64 bits).  Of more than these the least recently used is forgotten, and

@@ -230,6 +230,32 @@ def test_readdir_can_go_back_to_any_entry(peer: Peer) -> None:
         assert [e.name for e in decode_dirents(data)] == [e.name for e in entries[index + 1 :]]
 
 
+def test_a_listing_is_the_same_whatever_fits_into_a_reply(peer: Peer) -> None:
+    for number in range(40):
+        create(peer, b"f" * (number + 1))
+    for count in (100, 333, 4096):
+        fid, offset, listed = peer.open(), 0, []
+        while entries := list(decode_dirents(peer.ok(m.Treaddir(peer.tag(), fid, offset, count), m.Rreaddir).data)):
+            offset = entries[-1].offset
+            listed += entries
+        assert listed == peer.list()
+
+
+def test_a_listing_that_is_remembered_is_not_outdated(peer: Peer) -> None:
+    """Names of the same length, and one in place of another, so that only the names and inode numbers differ."""
+    names = {b".", b".."}
+    for number in range(5):
+        create(peer, b"f%d" % number)
+        names.add(b"f%d" % number)
+        assert {entry.name for entry in peer.list()} == {entry.name for entry in peer.list()} == names
+    peer.ok(m.Trenameat(peer.tag(), peer.root, b"f0", peer.root, b"f9"), m.Rrenameat)
+    peer.ok(m.Tunlinkat(peer.tag(), peer.root, b"f1", 0), m.Runlinkat)
+    create(peer, b"f1")
+    found = {entry.name: entry.qid.path for entry in peer.list()}
+    assert found.keys() == names - {b"f0"} | {b"f9"}
+    assert all(found[name] == peer.qid(name).path for name in found.keys() - {b".", b".."})
+
+
 def test_entries_on_another_device_than_the_root(connect: MakePeer, hostfs: HostStore) -> None:
     """Their inode numbers have the same prefix in a listing and in a walk."""
     peer = connect(hostfs)
