@@ -41,9 +41,13 @@ def still_waits(pending: Pending[None]) -> None:
     )
 
 
+RETRY = 30.0
+"""Seconds between two attempts of Linux's 9P client whose server says that a lock is held (P9_LOCK_TIMEOUT)."""
+
+
 def is_granted(pending: Pending[None]) -> None:
-    """The call returns, before a hang would be counted."""
-    require("a lock that nothing conflicts with any more is granted", pending.finished(25.0), code="hung")
+    """The call returns, at the latest with the client's next attempt."""
+    require("a lock that nothing conflicts with any more is granted", pending.finished(RETRY + 15.0), code="hung")
     pending.result()
 
 

@@ -155,23 +155,28 @@ def test_sync_writes_are_there_at_once(share: Share, flag: int) -> None:
     equal("size of 'fred'", share.same(share.content("fred"))[0], 205_010, code="field:size")
 
 
+def direct(share: Share, flags: int) -> int:
+    """`fred`, opened with O_DIRECT. Undrivable where the guest's client or the server refuses that: open(2) EINVAL."""
+    seen = works_or(share.inside, (EINVAL,), "open", "fred", flags | os.O_DIRECT, 0o644)
+    if seen.errno is not None:
+        raise Undrivable(f"O_DIRECT: the file system does not support it ({seen})")
+    fd: int = seen.value
+    return fd
+
+
 @case("OPEN-112", covers=[Tread, Twrite], cached_too=True)
 def test_direct_reads_and_writes(share: Share) -> None:
     """Aligned reads and writes through O_DIRECT move the bytes between server and user, or open(2) fails with
     EINVAL.  Source: open(2) "O_DIRECT", EINVAL "The filesystem does not support the O_DIRECT flag"."""
-    seen = works_or(share.inside, (EINVAL,), "open", "fred", os.O_CREAT | os.O_RDWR | os.O_DIRECT, 0o644)
-    if seen.errno is not None:
-        raise Undrivable(f"O_DIRECT: the guest's client refuses it ({seen})")
+    fd = direct(share, os.O_CREAT | os.O_RDWR)
     blocks = [bytes([65 + i]) * 4096 for i in range(4)]
     for i, block in enumerate(blocks):
-        equal(f"bytes that write {i} wrote with O_DIRECT", share.inside.write_direct(seen.value, block, i * 4096), 4096)
+        equal(f"bytes that write {i} wrote with O_DIRECT", share.inside.write_direct(fd, block, i * 4096), 4096)
     equal("content of 'fred' outside", share.outside.slurp("fred"), b"".join(blocks), code="content")
     for i, block in enumerate(blocks):
-        back = share.inside.read_direct(seen.value, 4096, i * 4096)
+        back = share.inside.read_direct(fd, 4096, i * 4096)
         equal(f"bytes of block {i} read with O_DIRECT", back, block, code="content")
-    equal(
-        "bytes read with O_DIRECT at the end", share.inside.read_direct(seen.value, 4096, 4 * 4096), b"", code="content"
-    )
+    equal("bytes read with O_DIRECT at the end", share.inside.read_direct(fd, 4096, 4 * 4096), b"", code="content")
 
 
 @case("OPEN-113", covers=[Tread], caches=WRITE_THROUGH)
@@ -179,7 +184,7 @@ def test_direct_read_sees_the_host(share: Share) -> None:
     """A read through O_DIRECT returns what the host has just written.
     Source: open(2) "O_DIRECT: Try to minimize cache effects of the I/O"."""
     share.inside.create("fred", b"a" * 4096)
-    fd = share.inside.open("fred", os.O_RDONLY | os.O_DIRECT)
+    fd = direct(share, os.O_RDONLY)
     equal("bytes read with O_DIRECT inside", share.inside.read_direct(fd, 4096, 0), b"a" * 4096, code="content")
     share.outside.overwrite("fred", b"b" * 4096)
     equal(
