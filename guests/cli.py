@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import click
 
@@ -34,7 +34,7 @@ from guests.machines.qemu.private import TITLE as QEMU11_TITLE
 from guests.machines.qemu.private import directory as qemu_directory
 from guests.machines.qemu.private import ensure_private_qemu, find_private_qemu
 from guests.machines.qemu.private import manifest as qemu_manifest
-from guests.machines.spec import MachineSpec, SecurityModel, Share
+from guests.machines.spec import Accelerator, MachineSpec, SecurityModel, Share
 from guests.machines.uml.kernel import NAME as UML
 from guests.machines.uml.kernel import TITLE as UML_TITLE
 from guests.machines.uml.kernel import digest as uml_digest
@@ -142,16 +142,16 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
 @click.option("--qemu", default="qemu-system-x86_64", show_default=True, help="The QEMU to use.")
 @click.option("--qemu-arg", "qemu_args", multiple=True, help="One more argument for QEMU.")
 @click.option("--memory", type=click.IntRange(64, 1 << 20), default=512, show_default=True, help="MiB.")
-@click.option("--accelerator", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
+@click.option("--accelerator", type=click.Choice(get_args(Accelerator)), default="auto", show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), help="TCP port on 127.0.0.1 for SSH; default: a free one.")
 def boot(
     name: str,
     shares: tuple[str, ...],
-    security_model: str,
+    security_model: SecurityModel,
     qemu: str,
     qemu_args: tuple[str, ...],
     memory: int,
-    accelerator: str,
+    accelerator: Accelerator,
     port: int | None,
 ) -> None:
     """Start a machine with image NAME; it runs until `assay9 guest clean`.
@@ -186,7 +186,7 @@ def boot(
             qemu=qemu,
             qemu_args=qemu_args,
             memory_mb=memory,
-            accelerator=accelerator,  # type: ignore[arg-type]  # click has checked it
+            accelerator=accelerator,
             ssh_port=port,
             keep=True,
         )
@@ -313,12 +313,12 @@ def _running(name: str | None) -> Running:
     return candidates[0]
 
 
-def _share(text: str, security_model: str) -> Share:
+def _share(text: str, security_model: SecurityModel) -> Share:
     """`TAG=DIR` as a share. Raises UsageError."""
     tag, equals, path = text.partition("=")
     if not equals or not tag or not path:
         raise UsageError(f"--share {shown(text)}: give TAG=DIR")
-    return Share(tag=tag, path=Path(path).absolute(), security_model=cast(SecurityModel, security_model))
+    return Share(tag=tag, path=Path(path).absolute(), security_model=security_model)
 
 
 def _uml_kernel(progress: Progress, rebuild: bool) -> Path:

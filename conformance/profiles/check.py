@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from conformance.checks import CODES
 from conformance.errors import Finding
 from conformance.evidence.models import CaseResult, Record
-from conformance.profiles.model import Known, Setting
+from conformance.profiles.model import Known, Setting, VersionOf
 
 Width = Literal["narrow", "medium", "wide"]
 
@@ -139,8 +139,12 @@ def _look(entry: Known, result: CaseResult, seen: _Seen) -> None:
 def setting_of(record: Record, result: CaseResult) -> Setting:
     """The setting of a result, which restrictions of entries are compared with."""
     e = record.environment
-    versions = {"target": e.target_version, "kernel": e.guest_kernel, "hypervisor": e.other.get("hypervisor", "")}
-    return Setting(result.mount, e.security_model, versions)  # type: ignore[arg-type]
+    versions: dict[VersionOf, str] = {
+        "target": e.target_version,
+        "kernel": e.guest_kernel,
+        "hypervisor": e.other.get("hypervisor", ""),
+    }
+    return Setting(result.mount, e.security_model, versions)
 
 
 def masked(entry: Known, signatures: Iterable[str] = ()) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from collections.abc import Collection, Set
 from dataclasses import dataclass
 
 from conformance.vocabulary import Severity, errno_name
-from protocol.fields import Buffer, Kind
+from protocol.fields import Buffer, Qid
+from protocol.messages import Rlerror
 from protocol.registry import Message
 
 OK = 0
@@ -81,21 +82,19 @@ def spell(message: Message | Rerror) -> str:
     if isinstance(message, Rerror):
         said = f" {message.ename!r}" if message.ename else ""
         return f"Rerror[type 107]({errno_name(message.errno)}{said})"
-    if type(message).__name__ == "Rlerror":
-        return f"Rlerror({errno_name(message.ecode)})"  # type: ignore[attr-defined]
-    parts = [f"{field.name}={_value(field.kind, getattr(message, field.name))}" for field in message.fields]
+    if isinstance(message, Rlerror):
+        return f"Rlerror({errno_name(message.ecode)})"
+    parts = [f"{field.name}={_value(getattr(message, field.name))}" for field in message.fields]
     return f"{type(message).__name__}({', '.join(parts)})"
 
 
-def _value(kind: Kind, value: object) -> str:
-    if kind in (Kind.DATA, Kind.STRING):
-        return _bytes(value)  # type: ignore[arg-type]
-    if kind is Kind.QID:
-        return "qid({:#x}, {}, {:#x})".format(*value)  # type: ignore[misc]
-    if kind is Kind.STRINGS:
-        return f"[{', '.join(_bytes(one) for one in value)}]"  # type: ignore[attr-defined]
-    if kind is Kind.QIDS:
-        return f"[{', '.join(hex(one.path) for one in value)}]"  # type: ignore[attr-defined]
+def _value(value: object) -> str:
+    if isinstance(value, Buffer):
+        return _bytes(value)
+    if isinstance(value, Qid):
+        return f"qid({value.type:#x}, {value.version}, {value.path:#x})"
+    if isinstance(value, tuple):
+        return f"[{', '.join(hex(one.path) if isinstance(one, Qid) else _bytes(one) for one in value)}]"
     if isinstance(value, int) and value > 0xFFFF:
         return hex(value)
     return repr(value)

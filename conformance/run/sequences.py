@@ -20,7 +20,7 @@ from conformance.checks import report_all
 from conformance.errors import InfrastructureError
 from conformance.evidence.models import CaseResult
 from conformance.model.step import Step, from_replay
-from conformance.run.mounted import Runner
+from conformance.run.mounted import Body, Runner
 from conformance.vfs.mount_options import MountOptions
 from conformance.vfs.sequences import Player
 from conformance.vfs.share import Share
@@ -104,9 +104,9 @@ class Exploration:
 
         return self._run("replay", body)
 
-    def _run(self, name: str, body: object) -> Played:
+    def _run(self, name: str, body: Body) -> Played:
         case = dataclasses.replace(CASES[TOGETHER if self.outside else ALONE], seconds=_LONGEST, covers=())
-        result, _ = self.runner.run(case, name, self.mount, body)  # type: ignore[arg-type]
+        result, _ = self.runner.run(case, name, self.mount, body)
         if self.runner.broken is not None:
             raise self.runner.broken
         return Played(name, result, _sequence_of(result), self.met.total(), len(pairs(self.met)))

@@ -94,7 +94,7 @@ def mark_verified(directory: Path) -> None:
         os.utime(directory / VERIFIED)
 
 
-def write_manifest(directory: Path, when: str = "made_at", **facts: str) -> None:
+def write_manifest(directory: Path, when: str = "made_at", **facts: object) -> None:
     """Write ``manifest.json``: these facts, and the current time as ``when``. Raises OSError."""
     facts[when] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     (directory / MANIFEST).write_text(json.dumps(facts, indent=1), encoding="utf-8")

@@ -1,4 +1,7 @@
-"""Waiting for a condition by polling: the only such loop of this project."""
+"""Waiting for a condition by polling.
+
+A wait that has more to watch than one condition (a descriptor, several ends, a limit of the caller) has its own loop.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ An image is a directory: ``vmlinux``, ``initramfs``, ``root.squashfs``, the key 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from guests.cache.contents import write_manifest
 from guests.errors import InfrastructureError
 from guests.host.progress import Progress
 from guests.images.debian import make_root
@@ -55,15 +55,15 @@ def build(recipe: Recipe, directory: Path, progress: Progress) -> None:
         packages = package_versions(read_member(tar, "var/lib/dpkg/status").decode())
         _squash(tar, kernel, keys, directory / "root.squashfs")
     raw.unlink()
-    manifest = {
-        "recipe": recipe.model_dump(mode="json"),
-        "recipe_digest": recipe.digest,
-        "build_id": f"{recipe.digest}-{secrets.token_hex(4)}",
-        "kernel_release": kernel.release,
-        "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "packages": packages,
-    }
-    (directory / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    write_manifest(
+        directory,
+        "built_at",
+        recipe=recipe.model_dump(mode="json"),
+        recipe_digest=recipe.digest,
+        build_id=f"{recipe.digest}-{secrets.token_hex(4)}",
+        kernel_release=kernel.release,
+        packages=packages,
+    )
     progress(f"image {recipe.name}: built in {time.monotonic() - started:.0f} s, kernel {kernel.release}")
 
 

@@ -9,6 +9,7 @@ from conformance.errors import Finding, Undrivable
 from conformance.raw.client import WrongAnswer
 from conformance.raw.expectation import OK, Choice, Expect
 from protocol.constants import EACCES, EINVAL, ENOENT, EOPNOTSUPP
+from protocol.fields import Qid
 from protocol.messages import Rlerror, Rlopen, Tlopen
 
 ASKED = Tlopen(1, 2, 0)
@@ -16,7 +17,7 @@ ASKED = Tlopen(1, 2, 0)
 
 def answered(errno: int, expect: Expect) -> WrongAnswer:
     """The finding for a request with that answer."""
-    reply = Rlerror(1, errno) if errno else Rlopen(1, (0, 0, 0), 0)  # type: ignore[arg-type]
+    reply = Rlerror(1, errno) if errno else Rlopen(1, Qid(0, 0, 0), 0)
     return WrongAnswer(ASKED, reply, errno, expect)
 
 

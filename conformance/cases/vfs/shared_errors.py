@@ -145,11 +145,6 @@ def own_source(share: Share) -> None:
     make(share, "file", "source", owner=USER)
 
 
-def own_source_directory(share: Share) -> None:
-    """A directory "source" that belongs to the ordinary user, for calls with two paths."""
-    make(share, "directory", "source", owner=USER)
-
-
 def _refuses(share: Share, operation: Operation, tries: list[tuple[str, Vantage, str, int]], look: str = ".") -> None:
     """Make each attempt and report what went wrong; afterwards everything in `look` must be as before, on both
     sides."""
