@@ -423,9 +423,14 @@ class Runner:
                 raised = raised or self._left(e, further)
         if isinstance(raised, GroundLost) and raised.restorable:
             self._rebuild(share)
-        elif not tidied and self.broken is None and (share is not None or _breaks(raised)):
+        elif self.broken is None and self._needs_another_guest(share, raised, tidied=tidied):
             self._recover()
         return raised
+
+    def _needs_another_guest(self, share: Share | None, raised: BaseException | None, *, tidied: bool) -> bool:
+        """Whether the case has left something in the guest, or taken a device from it."""
+        left = not tidied and (share is not None or _breaks(raised))
+        return left or (share is not None and self.deployment.outages.lost)
 
     def _left(self, error: Exception, further: Further) -> BaseException | None:
         """The outcome of a case that passed and whose files cannot be removed."""

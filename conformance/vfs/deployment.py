@@ -81,6 +81,38 @@ class Power(Protocol):
         """End the guest at once, without any notice. `Deployment.recover` starts it again."""
 
 
+class Outages(Protocol):
+    """How a case takes the server or the device of a further share (1 to 3) away, and brings it back.
+
+    Servers are killed where the feature `server-restart` is, devices unplugged where `hot-plug` is.
+    """
+
+    lost: bool
+    """Whether a device is gone that this guest cannot get back: it is replaced after the case."""
+
+    def pause(self, number: int) -> None:
+        """Stop the share's server by SIGSTOP: nothing is answered. What follows is `kill`."""
+
+    def kill(self, number: int) -> None:
+        """End the share's server with SIGKILL and wait until it is gone."""
+
+    def restart(self, number: int) -> None:
+        """Start the share's server again, and wait until it listens. Raises InfrastructureError."""
+
+    def unplug(self, number: int) -> None:
+        """Request that the guest release the share's device; this does not wait."""
+
+    def unplugged(self, number: int) -> bool:
+        """Whether the guest has released the device since."""
+
+    def plug(self, number: int) -> bool:
+        """Give the guest the device again where it has lost it; whether it has it then. Nothing of the share is
+        mounted. Raises InfrastructureError."""
+
+    def restore(self, number: int) -> None:
+        """Bring back what is still away when a case ends. Raises InfrastructureError."""
+
+
 class HostMounts(Protocol):
     """File systems that property cases mount below the export on the host of a remote hypervisor."""
 
@@ -130,6 +162,8 @@ class Deployment(Protocol):
     """How cases mount below the export; None where the agent outside does, in a namespace of the run's own."""
     power: Power
     """How a soak stops it and cuts its power."""
+    outages: Outages
+    """How a case takes the server or the device of a further share away."""
 
     def start(self) -> None:
         """Bring everything up, nothing mounted yet. Raises InfrastructureError or UsageError."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from conformance.errors import InfrastructureError, TargetDied
 from conformance.ground import GroundLost
-from conformance.vfs.deployment import Deployment, Device, Place
+from conformance.vfs.deployment import Deployment, Device, Outages, Place
 from conformance.vfs.look import Mounted
 from conformance.vfs.mount_options import MountOptions, rules_of
 from conformance.vfs.share import Share
@@ -36,6 +36,11 @@ class Further:
     def source(self, number: int) -> tuple[str, str]:
         """See Deployment."""
         return self._deployment.source(number)
+
+    @property
+    def outages(self) -> Outages:
+        """See Deployment."""
+        return self._deployment.outages
 
     def another(self, parent: Share, device: Device, mount: MountOptions) -> Share:
         """A share with another device."""

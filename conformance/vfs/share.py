@@ -13,7 +13,7 @@ from conformance.case import KEPT, Case
 from conformance.checks import Octal, judged, report_all
 from conformance.comparison import Comparison, FieldComparison
 from conformance.errors import Finding, Undrivable
-from conformance.vfs.deployment import Device
+from conformance.vfs.deployment import Device, Outages
 from conformance.vfs.look import BothSides, Look, Mounted, T, Tolerated
 from conformance.vfs.mount_options import MountOptions
 from conformance.vfs.vantage import CallRecord, Vantage
@@ -50,6 +50,10 @@ class FurtherShares(Protocol):
 
     def source(self, number: int) -> tuple[str, str]:
         """How to mount it: mount(2)'s source, and the options that name the transport."""
+
+    @property
+    def outages(self) -> Outages:
+        """How to take the server or the device of one away."""
 
     def another(self, parent: Share, device: Device, mount: MountOptions) -> Share:
         """A share with another device."""
@@ -169,6 +173,13 @@ class Share(BothSides):
         if self._further is None:
             raise Undrivable("this file system has no further share beside it")
         return self._further.source(number)
+
+    @property
+    def outages(self) -> Outages:
+        """How to take the server or the device of a further share away."""
+        if self._further is None:
+            raise Undrivable("this file system has no further share beside it")
+        return self._further.outages
 
     def another(self, device: Device, mount: MountOptions | None = None) -> Share:
         """A share with that device, in a second machine."""

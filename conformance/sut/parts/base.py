@@ -12,10 +12,10 @@ import errno
 
 from conformance.errors import InfrastructureError, Undrivable
 from conformance.features import FEATURES
-from conformance.sut.parts.power import ByProcess
+from conformance.sut.parts.power import ByProcess, NoOutages
 from conformance.sut.spec import Target
 from conformance.vfs.compare import Comparer
-from conformance.vfs.deployment import Deployment, Device, HostMounts, Place, Power, Progress
+from conformance.vfs.deployment import Deployment, Device, HostMounts, Outages, Place, Power, Progress
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.hosts import Host, LocalHost
 from guests.agent.link import AgentLink
@@ -45,6 +45,7 @@ class ShareDeployment(Deployment):
         self.comparer = Comparer(target.profile.overrides())
         self.power: Power = ByProcess(self.processes)
         self.host_mounts: HostMounts | None = None
+        self.outages: Outages = NoOutages()
 
     def source(self, number: int) -> tuple[str, str]:
         raise Undrivable(FEATURES["four-shares"])

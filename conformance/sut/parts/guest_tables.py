@@ -27,7 +27,7 @@ class GuestOptions(ExportOptions):
         Annotated[str, IMAGE] | None,
         Flag(
             "--image",
-            "The guest image instead of the target's: debian11, debian12, debian13.",
+            "The guest image instead of the target's: debian11, debian12, debian13, debian-testing.",
             "has no guest to choose",
             metavar="IMAGE",
             chooses=True,

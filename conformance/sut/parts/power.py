@@ -8,6 +8,10 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from conformance.errors import Undrivable
+from conformance.features import FEATURES
+from conformance.sut.parts.serving import Serving
+from conformance.vfs.deployment import Outages
 from guests.host.processes import start_time
 from guests.host.waiting import happens
 
@@ -45,3 +49,55 @@ class ByProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             happens(lambda: started is None or start_time(pid) != started, _GONE)
+
+
+class NoOutages(Outages):
+    """Nothing can be taken away."""
+
+    lost = False
+
+    def pause(self, number: int) -> None:
+        raise Undrivable(FEATURES["server-restart"])
+
+    def kill(self, number: int) -> None:
+        raise Undrivable(FEATURES["server-restart"])
+
+    def restart(self, number: int) -> None:
+        raise Undrivable(FEATURES["server-restart"])
+
+    def unplug(self, number: int) -> None:
+        raise Undrivable(FEATURES["hot-plug"])
+
+    def unplugged(self, number: int) -> bool:
+        raise Undrivable(FEATURES["hot-plug"])
+
+    def plug(self, number: int) -> bool:
+        return True
+
+    def restore(self, number: int) -> None:
+        return
+
+
+class ServerOutages(NoOutages):
+    """The servers of `serving` can be killed."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._down: set[int] = set()
+
+    def pause(self, number: int) -> None:
+        self._down.add(number)
+        self._serving.pause(number)
+
+    def kill(self, number: int) -> None:
+        self._down.add(number)
+        self._serving.kill(number)
+
+    def restart(self, number: int) -> None:
+        self._serving.restart(number)
+        self._down.discard(number)
+
+    def restore(self, number: int) -> None:
+        if number in self._down:
+            self._serving.kill(number)
+            self.restart(number)

@@ -141,6 +141,14 @@ class ServerProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(grace)
             return
+        self.kill()
+
+    def pause(self) -> None:
+        """Stop it by SIGSTOP; what follows is `kill`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def kill(self) -> None:
+        """End it by SIGKILL, and wait until it has ended."""
         self._process.kill()
         self._process.wait(10)
 

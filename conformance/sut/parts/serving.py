@@ -44,6 +44,15 @@ class Serving(Protocol):
     def start(self, launcher: tuple[str, ...]) -> None:
         """Start fresh ones, in the namespace of `launcher`. Raises InfrastructureError when one does not come up."""
 
+    def pause(self, number: int) -> None:
+        """Stop the one of that share by SIGSTOP."""
+
+    def kill(self, number: int) -> None:
+        """End the one of that share with SIGKILL."""
+
+    def restart(self, number: int) -> None:
+        """Start the one of that share again. Raises InfrastructureError when it does not come up."""
+
     def source(self, number: int) -> tuple[str, str]:
         """How the guest mounts share `number`; see Deployment.source."""
 
@@ -90,6 +99,7 @@ class Sockets(ABC, Serving):
         elsewhere = [path for path in exports if not path.is_relative_to(scratch)]
         self._writable = [scratch, base, self._directory, *elsewhere]
         self._running: list[ServerProcess] = []
+        self._launcher: tuple[str, ...] = ()
         self.sockets = [self._directory / tag for tag in tags]
         self.version = "" if table.command else version_of("assay9")
         self.title = f"reference {self.what} {self.version}" if self.version else shlex.join(table.command)
@@ -100,12 +110,26 @@ class Sockets(ABC, Serving):
 
     def start(self, launcher: tuple[str, ...]) -> None:
         self._stop()
-        for number, socket in enumerate(self.sockets):
-            socket.unlink(missing_ok=True)
-            argv = [*launcher, *self._command(number)]
-            self._running.append(ServerProcess(argv, self._log(number), writable=self._writable))
+        self._launcher = launcher
+        for number in range(len(self.sockets)):
+            self._running.append(self._started(number))
         for process, socket in zip(self._running, self.sockets, strict=True):
             process.wait_until_listening(socket, _START)
+
+    def pause(self, number: int) -> None:
+        self._running[number].pause()
+
+    def kill(self, number: int) -> None:
+        self._running[number].kill()
+
+    def restart(self, number: int) -> None:
+        self._running[number] = self._started(number)
+        self._running[number].wait_until_listening(self.sockets[number], _START)
+
+    def _started(self, number: int) -> ServerProcess:
+        self.sockets[number].unlink(missing_ok=True)
+        argv = [*self._launcher, *self._command(number)]
+        return ServerProcess(argv, self._log(number), writable=self._writable)
 
     def source(self, number: int) -> tuple[str, str]:
         return self._tags[number], "trans=virtio"

@@ -100,6 +100,15 @@ class QemuGuest(GuestDeployment[QemuMachine]):
                 )
         self.host_view = f"/proc/{self.host.pid}/root"
 
+    def _tags_found(self) -> list[str]:
+        """The mount tags of the devices that the guest's driver has."""
+        command = "cat /sys/bus/virtio/drivers/9pnet_virtio/virtio*/mount_tag"
+        said = self.inside.calls.run(["sh", "-c", command])["stdout"]
+        return [tag for tag in TAGS if tag.encode() in said]  # some kernels print them without a separator
+
+    def _found(self, number: int) -> bool:
+        return TAGS[number] in self._tags_found()
+
     def suite_image(self) -> Image:
         return self.machine.image
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from conformance.errors import InfrastructureError
 from conformance.sut.options import Load
 from conformance.sut.parts.linux_guest import TAGS
 from conformance.sut.parts.serving import Backends
 from conformance.sut.qemu.guest import QemuGuest
+from conformance.sut.qemu.hot_plug import HotPlug, with_id
 from conformance.sut.qemu.tables import MachineOptions
 from conformance.sut.qemu_vhost_user.tables import VhostUserTarget
 from conformance.vfs.deployment import Progress
@@ -22,6 +24,8 @@ _CONFIG_SIZE = 34
 """At least 2 + the tag's length, or Linux traces in p9_virtio_probe."""
 _PLUG = 20.0
 """Seconds that the guest has to find a device."""
+_RECONNECT_MS = 100
+"""How often QEMU tries to reach a back end that is gone."""
 
 
 class VhostQemuDeployment(QemuGuest):
@@ -45,33 +49,51 @@ class VhostQemuDeployment(QemuGuest):
 
     def _connect(self) -> None:
         self._backends.start(self.host.launcher)
-        for number, socket in enumerate(self._backends.sockets):
-            where = {"type": "unix", "data": {"path": str(socket)}}
-            backend = {"type": "socket", "data": {"addr": where, "server": False}}
-            self.machine.qmp("chardev-add", id=f"v{number}", backend=backend)
-            self.machine.qmp(
-                "device_add",
-                driver="vhost-user-test-device-pci",
-                id=f"p{number}",
-                chardev=f"v{number}",
-                addr=f"{_FIRST_SLOT + number:#x}",
-                num_vqs=1,
-                config_size=_CONFIG_SIZE,
-                **{"virtio-id": 9},
-            )
+        self.outages = HotPlug(self.machine, self._path, self._plug_again, self._found, self._backends)
+        for number in range(len(TAGS)):
+            self._plug(number)
         super()._connect()
-        missing = [*TAGS]
-
-        def all_found() -> bool:
-            # Some kernels print the tags without a separator.
-            tags = "cat /sys/bus/virtio/drivers/9pnet_virtio/virtio*/mount_tag"
-            said = self.inside.calls.run(["sh", "-c", tags])["stdout"]
-            missing[:] = [tag for tag in TAGS if tag.encode() not in said]
-            return not missing
-
-        if happens(all_found, _PLUG, 0.1):
+        if happens(lambda: not self._missing(), _PLUG, 0.1):
             return
         # Not an error of the machine: mounting will reveal a device on which the guest's driver cannot agree.
         self.progress(
-            f"the guest found no {', '.join(missing)} within {_PLUG:.0f} s: what is missing cannot be mounted"
+            f"the guest found no {', '.join(self._missing())} within {_PLUG:.0f} s: what is missing cannot be mounted"
         )
+
+    def _missing(self) -> list[str]:
+        """The mount tags of the devices that the guest has not found."""
+        found = self._tags_found()
+        return [tag for tag in TAGS if tag not in found]
+
+    def _served(self) -> set[str]:
+        return {*super()._served(), "hot-plug", "server-restart"}
+
+    def _path(self, number: int) -> str:
+        return f"/machine/peripheral/p{number}"
+
+    def _plug(self, number: int) -> str:
+        """Connect QEMU with the share's back end, and plug the device in."""
+        where = {"type": "unix", "data": {"path": str(self._backends.sockets[number])}}
+        backend = {"addr": where, "server": False, "reconnect-ms": _RECONNECT_MS}
+        self.machine.qmp("chardev-add", id=f"v{number}", backend={"type": "socket", "data": backend})
+        # QEMU connects in the background where it is to connect again.
+        if not happens(lambda: self._connected(number), _PLUG, 0.02):
+            raise InfrastructureError(f"QEMU does not reach the back end at {self._backends.sockets[number]}")
+        return with_id(
+            self.machine,
+            f"p{number}",
+            driver="vhost-user-test-device-pci",
+            chardev=f"v{number}",
+            addr=f"{_FIRST_SLOT + number:#x}",
+            num_vqs=1,
+            config_size=_CONFIG_SIZE,
+            **{"virtio-id": 9},
+        )
+
+    def _connected(self, number: int) -> bool:
+        known = {one["label"]: one["filename"] for one in self.machine.qmp("query-chardev")}
+        return not known[f"v{number}"].startswith("disconnected")
+
+    def _plug_again(self, number: int) -> str:
+        self.machine.qmp("chardev-remove", id=f"v{number}")
+        return self._plug(number)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from conformance.errors import InfrastructureError
 from conformance.sut.options import Load
+from conformance.sut.parts.power import ServerOutages
 from conformance.sut.qemu.guest import QemuGuest
 from conformance.sut.qemu.tables import MachineOptions
 from conformance.sut.servers.tables import DiodTable, GaneshaTable, P9ufsTable
@@ -42,6 +43,7 @@ class TcpDeployment(QemuGuest):
         super().__init__(target, run_dir, progress, options, load)
         self._largest = target.server.msize_max
         self._server = TcpServers(target.server, self.base, self.exports, progress)
+        self.outages = ServerOutages(self._server)
         self._serving, self.version = self._server, self._server.version
         self._own_users = not isinstance(target.server, P9ufsTable)  # for which every user is root
         self._looks_users_up = isinstance(target.server, DiodTable | GaneshaTable)
@@ -56,7 +58,8 @@ class TcpDeployment(QemuGuest):
         return super()._mount(number, replace(options, msize=min(options.msize, self._largest)))
 
     def _served(self) -> set[str]:
-        return {"passthrough-ownership"} if self._own_users else set()
+        own = {"passthrough-ownership"} if self._own_users else set()
+        return own | {"server-restart", "server-loss-seen"}
 
     def _agent_outside(self, *more: Path) -> AgentLink:
         link = super()._agent_outside(*more)

@@ -12,6 +12,7 @@ from typing import Any
 
 from conformance.ground import GroundLost
 from conformance.sut.parts.linux_guest import TAGS
+from conformance.sut.parts.process import ServerProcess
 from conformance.sut.parts.serving import Serving
 from conformance.sut.servers.programs import DiodServer, GaneshaServer, P9ufsServer, ReferenceServer, Started
 from conformance.sut.servers.tables import StartedTable
@@ -62,6 +63,20 @@ class TcpServers(Serving):
                 self._relays.append(Relay(partial(program.inside_network, partial(_connected, program.port))))
         self.version = self._programs[0].version()  # a fetched program has one only now
         self.title = f"{self._programs[0].name} {self.version}"
+
+    def pause(self, number: int) -> None:
+        self._process(number).pause()
+
+    def kill(self, number: int) -> None:
+        self._process(number).kill()
+
+    def _process(self, number: int) -> ServerProcess:
+        process = self._programs[number].process
+        assert process is not None
+        return process
+
+    def restart(self, number: int) -> None:
+        self._programs[number].start()
 
     def source(self, number: int) -> tuple[str, str]:
         program = self._programs[number]

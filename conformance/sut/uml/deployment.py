@@ -18,6 +18,7 @@ from conformance.sut.parts.devices.security_models import comparer
 from conformance.sut.parts.devices.several import SeveralDevices
 from conformance.sut.parts.guest_tables import GuestOptions
 from conformance.sut.parts.serving import Backends
+from conformance.sut.uml.outage import UmlOutages
 from conformance.sut.uml.tables import UmlTarget
 from conformance.vfs.deployment import Device, Place, Progress
 from conformance.vfs.mount_options import MountOptions
@@ -99,9 +100,14 @@ class UmlDeployment(SeveralDevices[UmlMachine]):
         self._machine.start()
         self._connect()
         host = {"host-root", "mount-namespace", "passthrough-ownership"}
-        guest = {"guest-root", "remount", "four-shares", "mount-tags"} | ({"trace"} if self.traced else set())
+        own = {"server-restart", "server-loss-seen"}
+        guest = {"guest-root", "remount", "four-shares", "mount-tags"} | own | ({"trace"} if self.traced else set())
         other = set() if self._foreign else {"another-device"}
         self.features = frozenset(host | guest | other | set(self.target.profile.features))
+
+    def _connect(self) -> None:
+        self.outages = UmlOutages(self._backends)
+        super()._connect()
 
     def suite_image(self) -> Image:
         return self.machine.image
