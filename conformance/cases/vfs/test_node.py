@@ -19,7 +19,7 @@ from conformance.cases.vfs.shared_errors import (
     refuses_without_write_permission,
 )
 from conformance.checks import changes, equal, fields, holds
-from conformance.vfs.share import Share
+from conformance.vfs.share import Share, preparing
 from protocol.messages import Tgetattr, Tmknod, Tsetattr
 
 MKNOD = Operation("mknod", lambda v, path: v.mknod(path, stat.S_IFREG | 0o644), needs="nothing")
@@ -79,6 +79,10 @@ def test_device_numbers(share: Share, numbers: tuple[int, int]) -> None:
     """mknod(2) keeps the device number of a node, up to the largest that Linux knows.
     Source: mknod(2), makedev(3); 9P2000.L Tmknod major[4] minor[4]; Linux: 12 bits and 20 bits."""
     need_root_for(share, "char")
+    if not share.alone:
+        with preparing(f"a device node {numbers[0]}:{numbers[1]}"):
+            share.outside.quietly.mknod("probe", stat.S_IFCHR | 0o600, os.makedev(*numbers))
+        share.outside.quietly.unlink("probe")
     share.inside.mknod("node", stat.S_IFCHR | 0o600, os.makedev(*numbers))
     has_device("'node'", share.same(share.stat("node")), numbers)
 
@@ -104,7 +108,8 @@ def test_device_numbers_made_outside(share: Share, numbers: tuple[int, int]) -> 
     """The device number of a node that the host makes is the same inside, up to the largest that Linux knows.
     Source: 9P2000.L Rgetattr rdev[8]; Linux include/linux/kdev_t.h new_encode_dev()."""
     need_root_for(share, "char")
-    share.outside.mknod("node", stat.S_IFCHR | 0o600, os.makedev(*numbers))
+    with preparing(f"a device node {numbers[0]}:{numbers[1]}"):
+        share.outside.mknod("node", stat.S_IFCHR | 0o600, os.makedev(*numbers))
     seen = share.inside.lstat("node")
     share.same(share.stat("node"))
     has_device("'node' inside", seen, numbers)
