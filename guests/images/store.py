@@ -18,6 +18,7 @@ from guests.host import paths
 from guests.host.files import remove_tree, require_space
 from guests.host.progress import Progress, silent
 from guests.images.build import build
+from guests.images.further import given
 from guests.images.recipe import Recipe, load_recipe
 
 BUILD_SPACE_MB = 2500
@@ -94,7 +95,8 @@ def ensure_image(
     def make(directory: Path) -> None:
         require_build_tools()
         require_space(directory.parent, BUILD_SPACE_MB, f"building image {name}")
-        build(recipe, directory, progress)
+        with given(recipe.name):
+            build(recipe, directory, progress)
 
     found = Image(name, cached.directory)
     if cached.ensure(make, progress, rebuild=rebuild):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import os
 import shutil
 import subprocess
 import tarfile
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from guests.errors import InfrastructureError
+from guests.images import further
 from guests.images import recipe as recipes
 from guests.images.initramfs import initramfs
 from guests.images.kernel import decompress_module, extract_vmlinux, module_closure, parse_modules_dep
@@ -130,6 +132,22 @@ def test_the_default_recipe_comes_first_and_all_are_valid() -> None:
     assert names[0] == "debian12" and {"debian11", "debian13"} < set(names)
     assert "9mount" in load_recipe("debian11").all_packages
     assert len({load_recipe(name).digest for name in names}) == len(names)
+
+
+def test_further_options_reach_mmdebstrap_for_their_image_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "mmdebstrap"
+    program.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    said = {}
+    for name in ("debian12", "debian-testing"):
+        with further.given(name):
+            said[name] = subprocess.run(["mmdebstrap", "a b"], capture_output=True, text=True, check=True).stdout
+    assert said["debian12"] == "a b|"
+    assert said["debian-testing"] == "|".join(["a b", *further.OPTIONS["debian-testing"], ""])
+    assert os.environ["PATH"] == f"{tmp_path}:/usr/bin:/bin"
 
 
 def test_an_unknown_image_names_the_known_ones() -> None:
