@@ -21,6 +21,10 @@ _MSIZE = struct.Struct("<I")
 _LEAST = 4096
 """Room for a reply while no msize is agreed: everything but Rversion is an error then."""
 _DEPTH = 64
+_AT_ONCE = 0.001
+_FIRST_LOOK = 0.1
+"""Seconds of waiting after which the device is first asked whether it is broken; each further time after twice as long.
+"""
 _HEAD = 192
 """Bytes of a reply that are read unasked, where that saves a step: most replies are shorter."""
 
@@ -151,14 +155,30 @@ class RingLink(Link):
         try:
             heads = list(self._flying)[: self._memory.ahead]
             spans = [(self._flying[head][2], _HEAD) for head in heads]
-            found, data = self._queue.collect_and_read(max(timeout, 0.001), spans)
+            found, data = self._collect(timeout, spans)
             self._keep(found, dict(zip(heads, data, strict=True)))
         except RingTimeout as error:
-            if self._device.broken():
-                raise LinkClosed("the device says that it needs a reset") from None
             raise LinkTimeout(str(error)) from None
         except BadUsed as error:
             raise LinkClosed(str(error)) from None
+
+    def _collect(self, timeout: float, spans: Sequence[tuple[int, int]]) -> tuple[list[Used], list[bytes]]:
+        """The next used elements, and the bytes of `spans`.
+
+        Raises RingTimeout, BadUsed; LinkClosed as soon as the device says that it needs a reset: then it uses no more.
+        """
+        deadline, patience, broken = time.monotonic() + timeout, _FIRST_LOOK, False
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return self._queue.collect_and_read(_AT_ONCE if broken else max(min(patience, left), _AT_ONCE), spans)
+            except RingTimeout:
+                if broken:
+                    raise LinkClosed("the device says that it needs a reset") from None
+                broken = self._device.broken()  # what it used before it said so is collected first
+                if not broken and left <= patience:
+                    raise
+                patience *= 2
 
     def _keep(self, found: list[Used], known: Mapping[int, bytes]) -> None:
         """Process used elements; `known`: the first bytes of some replies, by head."""

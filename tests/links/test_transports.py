@@ -29,7 +29,7 @@ from conformance.sut.servers.vhost_user import ReferenceDevice, VhostUserServer
 from conformance.transports.base import LinkClosed, LinkTimeout
 from conformance.transports.virtqueue import RingLink
 from conformance.virtio import guest_pci_payload as guest_side
-from conformance.virtio.device import DeviceGone
+from conformance.virtio.device import DeviceGone, RingTimeout
 from conformance.virtio.driver import bring_up
 from conformance.virtio.queues import Segment
 from conformance.virtio.vhost_user import VhostUserDevice
@@ -102,6 +102,40 @@ def test_a_device_that_needs_a_reset_closes_the_link() -> None:
     link.send([b"\x05\0\0\0\x01"])
     with pytest.raises(LinkClosed, match="needs a reset"):
         link.recv(1.0)
+
+
+def test_a_device_that_needs_a_reset_is_not_waited_for() -> None:
+    device = ModelDevice()
+    link = RingLink(device)
+    Client(link).version(8192)
+    waits: list[float] = []
+
+    def waited(address: int, old: int, timeout: float) -> int:
+        waits.append(timeout)
+        raise RingTimeout("nothing comes")
+
+    link.send([b"\x05\0\0\0\x01"])
+    device.memory.wait16 = waited  # type: ignore[method-assign]
+    with pytest.raises(LinkClosed, match="needs a reset"):
+        link.recv(3600.0)
+    assert sum(waits) < 1
+
+
+def test_a_reply_that_came_before_the_device_broke_is_not_lost() -> None:
+    device = ModelDevice()
+    link = RingLink(device)
+    client = Client(link)
+    client.version(8192)
+    client.attach(1, b"", b"root")
+    wait = device.memory.wait16
+
+    def overtaken(address: int, old: int, timeout: float) -> int:
+        device.memory.wait16 = wait  # type: ignore[method-assign]
+        raise RingTimeout("the reply comes now")
+
+    device.memory.wait16 = overtaken  # type: ignore[method-assign]
+    device.broken = lambda: True  # type: ignore[method-assign]
+    assert isinstance(client.getattr(1), Rgetattr)
 
 
 def test_a_device_that_cannot_say_so_hangs_up_when_it_serves_nothing_any_more() -> None:
