@@ -12,8 +12,7 @@ import argparse
 from collections import Counter
 
 from conformance.model.generate import Pair, pairs
-from conformance.model.guided import play
-from conformance.model.step import Step
+from conformance.model.guided import generated
 
 CALLS, STEPS = 1000, 50
 
@@ -21,12 +20,10 @@ CALLS, STEPS = 1000, 50
 def met(number: int, *, together: bool, guided: bool) -> int:
     """Pairs that the sequences of a seed cover."""
     found = Counter[Pair]()
-
-    def attempt(steps: tuple[Step, ...]) -> bool:
+    for steps in generated(number, CALLS, STEPS, together=together, guided=guided):
         found.update(pairs(steps[: CALLS - found.total()]))
-        return found.total() < CALLS
-
-    play(number, CALLS, STEPS, attempt, together=together, guided=guided)
+        if found.total() >= CALLS:
+            break
     return len(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
@@ -14,18 +14,17 @@ _MANY = 100_000
 """More sequences than one seed has: the seeds of Hypothesis are apart."""
 
 
-def play(
+def generated(
     number: int,
     examples: int,
     steps: int,
-    attempt: Callable[[tuple[Step, ...]], bool],
     *,
     outside: bool = True,
     without: frozenset[str] = frozenset(),
     together: bool = False,
     guided: bool = True,
-) -> None:
-    """Give `examples` sequences of at most `steps` steps to `attempt`, until it returns that it needs no more.
+) -> Iterator[tuple[Step, ...]]:
+    """`examples` sequences of at most `steps` steps, each made when it is asked for.
 
     The sequences of a `number` are the same each time: the model guides them, never a target's answers. Each has its
     own generator, because Hypothesis demands that the same draws lead to the same choices.
@@ -51,5 +50,4 @@ def play(
 
         draw()
         met.update(pairs(drawn[-1]))
-        if not attempt(drawn[-1]):
-            return
+        yield drawn[-1]

@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from errno import ENOTEMPTY
+from functools import lru_cache
 from typing import Any
 
 from conformance.checks import judged
@@ -63,26 +64,14 @@ class Player:
 
         `number` seeds the generator. Raises anything but a finding, and a hang or a death at once.
         """
-        failed: list[tuple[tuple[Step, ...], Finding]] = []
-
-        def attempt(played: tuple[Step, ...]) -> bool:
+        for played in _generated(number, examples, steps, self._outside, self._without, self._together):
             if (found := self._failure(played)) is not None:
-                failed.append((played, found))
-            return not failed
+                return self._shortened(played, found)
+        return None
 
-        guided.play(
-            number,
-            examples,
-            steps,
-            attempt,
-            outside=self._outside,
-            without=self._without,
-            together=self._together,
-        )
-        if not failed:
-            return None
-        first, found = failed[0]
-        short = shortest(first, lambda steps: self._failure(steps) is not None, _SHRINKING)
+    def _shortened(self, played: Sequence[Step], found: Finding) -> Finding:
+        """The finding of the shortest sequence that fails like `played`, which ended with `found`."""
+        short = shortest(played, lambda steps: self._failure(steps) is not None, _SHRINKING)
         again = self._failure(short)
         if again is None:
             return Finding(f"once, and not when it was played again: {found}", found.code, found.values)
@@ -222,6 +211,14 @@ class Player:
         key = (finding.code, values["call"], values["seen"], values["expected"])
         self.deviations.setdefault(key, finding)
         return True
+
+
+@lru_cache(maxsize=8)
+def _generated(
+    number: int, examples: int, steps: int, outside: bool, without: frozenset[str], together: bool
+) -> tuple[tuple[Step, ...], ...]:
+    """The sequences of a seed, made once for the control file system and the share in each cache mode."""
+    return tuple(guided.generated(number, examples, steps, outside=outside, without=without, together=together))
 
 
 def _replayed(steps: Sequence[Step]) -> FileSystem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from conformance.model.generate import Pair, pairs
-from conformance.model.guided import play
+from conformance.model.guided import generated
 from conformance.model.step import Step
 
 CALLS = 400
@@ -14,12 +14,10 @@ CALLS = 400
 def played(number: int, *, guided: bool) -> list[tuple[Step, ...]]:
     """The sequences of a seed, up to that many calls in total."""
     seen: list[tuple[Step, ...]] = []
-
-    def attempt(steps: tuple[Step, ...]) -> bool:
+    for steps in generated(number, CALLS, 50, together=True, guided=guided):
         seen.append(steps)
-        return sum(map(len, seen)) < CALLS
-
-    play(number, CALLS, 50, attempt, together=True, guided=guided)
+        if sum(map(len, seen)) >= CALLS:
+            break
     return seen
 
 
