@@ -23,7 +23,7 @@ from guests.agent.link import AgentLink
 from guests.images.rootfs import GROUP, PASSWD
 from guests.machines.spec import MachineSpec
 
-USERS = (*range(1001, 1200), 1234, 4321)
+USERS = (*range(1001, 1200), 1234, 4321, 31001, 31002, 31003)
 """As whom cases make calls (`uid=` of spawn)."""
 _ROOM_MB = 512
 """The file system of an export that must have one of its own; a sparse file."""
