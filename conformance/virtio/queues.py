@@ -51,6 +51,32 @@ class BadUsed(Exception):
     """The device's side of a ring is invalid. The text says how."""
 
 
+UNTOLD = -1
+"""The used length of a chain that the device used in a batch: only the last one's is written (2.7.9, 2.8.9)."""
+
+
+class InOrder:
+    """The chains in flight of a queue with IN_ORDER, the earliest first."""
+
+    def __init__(self) -> None:
+        self._ids: deque[int] = deque()
+
+    def published(self, ids: Sequence[int]) -> None:
+        """They were made available."""
+        self._ids.extend(ids)
+
+    def batch(self, last: Used, most: int | None = None) -> list[Used]:
+        """The chains that a used element stands for: all up to it. Raises BadUsed if they are more than `most`."""
+        if last.id not in self._ids:
+            raise BadUsed(f"the device has used chain {last.id}, which was not in flight")
+        size = self._ids.index(last.id) + 1
+        if most is not None and size > most:
+            raise BadUsed(
+                f"the device has used chain {last.id} before chain {self._ids[0]}, which was available earlier"
+            )
+        return [*(Used(self._ids.popleft(), UNTOLD) for _ in range(size - 1)), Used(self._ids.popleft(), last.length)]
+
+
 class Queue(Protocol):
     """A virtqueue as a driver uses it."""
 
@@ -76,6 +102,9 @@ class Queue(Protocol):
 
     def peek(self) -> list[Used]:
         """The elements used by now, maybe none. Raises BadUsed."""
+
+    def expect_order(self) -> None:
+        """From now on the device uses chains in the order in which they were made available, maybe in batches."""
 
     def room(self) -> int:
         """How many descriptors are free."""
@@ -131,6 +160,7 @@ class SplitQueue(Queue):
         self._kept: dict[tuple[Segment, ...], list[list[int]]] = {}
         self._keys: dict[int, tuple[Segment, ...]] = {}
         self._kept_count = 0
+        self._order: InOrder | None = None
         self._memory.fill(at, self.length, 0)
 
     def start(self) -> None:
@@ -216,8 +246,13 @@ class SplitQueue(Queue):
         self._waiting.append(taken[0])
         return taken[0]
 
+    def expect_order(self) -> None:
+        self._order = InOrder()
+
     def publish(self) -> None:
         heads, self._waiting = self._waiting, []
+        if self._order is not None:
+            self._order.published(heads)
         ring, at = self.rings.driver + AVAIL_RING, self.published % self.size
         while heads:
             now, heads = heads[: self.size - at], heads[self.size - at :]
@@ -279,11 +314,21 @@ class SplitQueue(Queue):
         if read is None or count > len(self._chains):
             read = self._memory.read_many(self._elements(count))
         found = [Used(*pair) for part in read for pair in USED_ELEMENT.iter_unpack(part)][:count]
+        if self._order is not None:
+            found = self._in_batches(self._order, found)
         self.seen = now
         if self.event_idx:
             self.set_used_event(now)
         for used in found:
             self.release(used.id)
+        return found
+
+    @staticmethod
+    def _in_batches(order: InOrder, elements: Sequence[Used]) -> list[Used]:
+        """A batch has one element, in its first place; used.idx passes all of its places (2.7.9)."""
+        found: list[Used] = []
+        while len(found) < len(elements):
+            found += order.batch(elements[len(found)], len(elements) - len(found))
         return found
 
     def release(self, head: int) -> None:
@@ -325,6 +370,7 @@ class PackedQueue(Queue):
         self._waiting: list[_PackedChain] = []
         self._flags = [0] * size
         """What stands in each slot's flags for all that we know."""
+        self._order: InOrder | None = None
         self._memory.fill(at, self.length, 0)
 
     def start(self) -> None:
@@ -359,8 +405,13 @@ class PackedQueue(Queue):
         self._free -= len(entries)
         made = _PackedChain(first, len(entries), head_flags)
         self._chains[number] = made
+        if self._order is not None:
+            self._order.published([number])
         self._waiting.append(made)
         return number
+
+    def expect_order(self) -> None:
+        self._order = InOrder()
 
     def publish(self) -> None:
         for chain in self._waiting:
@@ -388,18 +439,24 @@ class PackedQueue(Queue):
             _, length, number, flags = DESCRIPTOR.unpack(raw)
             if flags & (PACKED_AVAIL | PACKED_USED) != (PACKED_AVAIL | PACKED_USED if self._used_wrap else 0):
                 break
-            chain = self._chains.pop(number, None)
-            if chain is None:
+            if number not in self._chains:
                 raise BadUsed(f"the device has used buffer {number}, which was not in flight")
             self._flags[at] = flags
-            self._used_slot += chain.length
-            if self._used_slot >= self.size:
-                self._used_slot -= self.size
-                self._used_wrap = 1 - self._used_wrap
-            self._free += chain.length
-            self._ids.append(number)
-            found.append(Used(number, length))
+            last = Used(number, length)
+            for used in [last] if self._order is None else self._order.batch(last):
+                self._release(used.id)
+                found.append(used)
         return found
+
+    def _release(self, number: int) -> None:
+        """Free a chain, behind which the device writes its next used element."""
+        chain = self._chains.pop(number)
+        self._used_slot += chain.length
+        if self._used_slot >= self.size:
+            self._used_slot -= self.size
+            self._used_wrap = 1 - self._used_wrap
+        self._free += chain.length
+        self._ids.append(number)
 
     def room(self) -> int:
         return self._free if self._ids else 0
