@@ -20,11 +20,10 @@ import itertools
 import logging
 import struct
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import NoReturn, Protocol
 
 from protocol import codec
 from protocol.codec import ProtocolError
@@ -37,49 +36,10 @@ from reference_server.errors import Refused, WouldBlock, ecode_of
 from reference_server.exports import Exports
 from reference_server.fids import Fid, FidTable, Rule
 from reference_server.limits import Limits
+from reference_server.outlets import NOWHERE, Health, Observed, Observer, Outlet
 from reference_server.shares import Client, Commons
 
 log = logging.getLogger("reference_server")
-
-
-class Outlet(Protocol):
-    """Where the reply to one request goes, and where its data may be put beforehand."""
-
-    def payload(self, count: int) -> Sequence[memoryview]:
-        """Writable memory for ``count`` bytes of data, in order; used by at most one reply."""
-
-    def send(self, buffers: list[Buffer]) -> None:
-        """Send one reply frame."""
-
-    def send_placed(self, head: bytes, count: int) -> None:
-        """Send one reply frame: ``head``, then the first ``count`` bytes of what ``payload`` gave."""
-
-    def later(self) -> Outlet:
-        """An outlet for the same reply that may be used from any thread at any time."""
-
-
-class Observer(Protocol):
-    """Sees every frame; for logs and records."""
-
-    def received(self, session: int, frame: Buffer) -> None:
-        """A request arrived."""
-
-    def sent(self, session: int, frame: Sequence[Buffer]) -> None:
-        """A reply leaves."""
-
-
-class Health:
-    """Errors inside the server itself, as opposed to in a request."""
-
-    def __init__(self) -> None:
-        self.unexpected: list[BaseException] = []
-        """Exceptions that no handler should raise; each was answered EIO and logged."""
-
-    def report(self, request: object, error: BaseException) -> None:
-        """Keep and log ``error``, raised while ``request`` was served."""
-        if len(self.unexpected) < 1000:
-            self.unexpected.append(error)
-        log.error("unexpected exception while serving %r", request, exc_info=error)
 
 
 @dataclass(slots=True, eq=False)
@@ -238,7 +198,7 @@ class Session:
         """Whether a dialect was agreed on."""
         self._operations = operations
         self._observer = observer
-        self._inline = Call(self, _NOWHERE, None)
+        self._inline = Call(self, NOWHERE, None)
         # Guards what feeding thread and workers share: stages, the table of outstanding requests, Fid.users.
         self._lock = threading.Lock()
         self._outstanding: dict[int, Work | PendingFlush] = {}
@@ -270,7 +230,7 @@ class Session:
         """
         if self._observer is not None:
             self._observer.received(self.number, frame)
-            outlet = _Observed(outlet, self._observer, self.number)
+            outlet = Observed(outlet, self._observer, self.number)
         number = frame[4]
         tag = frame[5] | frame[6] << 8
         operation = self._operations.get(number)
@@ -515,7 +475,7 @@ class Session:
     def close(self) -> None:
         """The client is gone: like a reset, and nothing is answered any more."""
         self._closed = True
-        self._inline.outlet = _NOWHERE  # release what a transport gave for its last reply, perhaps guest memory
+        self._inline.outlet = NOWHERE  # release what a transport gave for its last reply, perhaps guest memory
         self.reset(lambda: None)
         self.fids.give_back()
 
@@ -527,44 +487,4 @@ def _send(outlet: Outlet, tag: int, reply: Reply) -> None:
         outlet.send(codec.encode(reply))
 
 
-class _Observed:
-    """An outlet that reports to an observer."""
-
-    def __init__(self, outlet: Outlet, observer: Observer, session: int) -> None:
-        self._outlet = outlet
-        self._observer = observer
-        self._session = session
-        self._views: Sequence[memoryview] = ()
-
-    def payload(self, count: int) -> Sequence[memoryview]:
-        self._views = self._outlet.payload(count)
-        return self._views
-
-    def send(self, buffers: list[Buffer]) -> None:
-        self._observer.sent(self._session, buffers)
-        self._outlet.send(buffers)
-
-    def send_placed(self, head: bytes, count: int) -> None:
-        left = count
-        placed: list[Buffer] = [head]
-        for view in self._views:
-            placed.append(view[:left])
-            left -= len(placed[-1])
-        self._observer.sent(self._session, placed)
-        self._outlet.send_placed(head, count)
-
-    def later(self) -> Outlet:
-        return _Observed(self._outlet.later(), self._observer, self._session)
-
-
-class _Nowhere:
-    """A placeholder until there is an outlet."""
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise AssertionError("no request is being served")
-
-    payload = send = send_placed = later = _refuse
-
-
-_NOWHERE: Outlet = _Nowhere()
 assert HDRSZ == 7  # receive() reads type and tag by position

@@ -21,8 +21,9 @@ from reference_server.commands.ends import UNAVAILABLE, Wrong, ended
 from reference_server.session import Session
 from reference_server.transports import tcp, unix
 from reference_server.transports.admission import Door
+from reference_server.transports.front_end import TAG_MAX
 from reference_server.transports.stream import Listener
-from reference_server.transports.vhost_user import TAG_MAX, DeviceListener
+from reference_server.transports.vhost_user import DeviceListener
 from reference_server.virtio.device import Device
 
 DEFAULT_TCP = "127.0.0.1:5640"

@@ -21,7 +21,8 @@ from reference_server.handlers import OPERATIONS
 from reference_server.hostfs import HostStore
 from reference_server.limits import Limits, Shared
 from reference_server.mapped import MappedStore, NoUserAttributes
-from reference_server.session import Health, Observer, Session
+from reference_server.outlets import Health, Observer
+from reference_server.session import Session
 from reference_server.shares import Commons
 from reference_server.transports.admission import Door
 from reference_server.virtio.patience import BUSY_POLL

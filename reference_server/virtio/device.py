@@ -19,8 +19,9 @@ from protocol.constants import EMSGSIZE, HDRSZ, RREAD_HDRSZ
 from protocol.fields import Buffer
 from protocol.messages import Rlerror, Rversion, Twrite
 from protocol.virtqueue import Feature, Status, config_space
+from reference_server.outlets import Outlet
 from reference_server.pool import Pool
-from reference_server.session import Outlet, Session, Work
+from reference_server.session import Session, Work
 from reference_server.storage import Pieces
 from reference_server.virtio.memory import Broken, GuestMemory
 from reference_server.virtio.patience import Patience

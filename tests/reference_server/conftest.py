@@ -15,7 +15,7 @@ from reference_server.hostfs import HostStore
 from reference_server.limits import Limits
 from reference_server.mapped import MappedStore
 from reference_server.memfs import MemoryStore
-from reference_server.session import Health
+from reference_server.outlets import Health
 from reference_server.storage import Store
 from tests.descriptors import held, leaked
 from tests.reference_server.peer import Peer

@@ -29,7 +29,8 @@ from protocol.registry import Message
 from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
 from reference_server.limits import Limits
-from reference_server.session import Health, Outlet, Session, Work
+from reference_server.outlets import Health, Outlet
+from reference_server.session import Session, Work
 from reference_server.shares import Commons
 from reference_server.storage import Store
 

@@ -17,7 +17,8 @@ from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
 from reference_server.limits import Limits, Shared
 from reference_server.memfs import MemoryFile, MemoryStore
-from reference_server.session import Health, Outlet, Session
+from reference_server.outlets import Health, Outlet
+from reference_server.session import Session
 from reference_server.shares import Commons
 from reference_server.storage import Caller, Pieces
 from tests.reference_server.conftest import MakePeer

@@ -21,7 +21,8 @@ from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
 from reference_server.hostfs import HostStore
 from reference_server.limits import Limits
-from reference_server.session import Health, Session
+from reference_server.outlets import Health
+from reference_server.session import Session
 from reference_server.transports import tcp, unix
 from reference_server.transports.stream import Listener
 from tests.descriptors import held, leaked

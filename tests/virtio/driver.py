@@ -31,7 +31,8 @@ from protocol.virtqueue import (
 from reference_server.exports import Export, Exports
 from reference_server.handlers import OPERATIONS
 from reference_server.memfs import MemoryStore
-from reference_server.session import Health, Session
+from reference_server.outlets import Health
+from reference_server.session import Session
 from reference_server.storage import Store
 from reference_server.virtio.device import Device, Queue
 from reference_server.virtio.memory import GuestMemory, Region

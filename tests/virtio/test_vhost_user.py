@@ -18,7 +18,8 @@ from reference_server.handlers import OPERATIONS
 from reference_server.memfs import MemoryStore
 from reference_server.session import Session
 from reference_server.transports import unix
-from reference_server.transports.vhost_user import PROTOCOL_FEATURES, DeviceListener
+from reference_server.transports.front_end import PROTOCOL_FEATURES
+from reference_server.transports.vhost_user import DeviceListener
 from reference_server.virtio.device import OFFERED, Device
 from tests.descriptors import held, leaked
 from tests.waiting import PATIENT, eventually

@@ -14,7 +14,7 @@ from protocol import constants as c
 from protocol import messages as m
 from reference_server.exports import Export, Exports
 from reference_server.hostfs import HostStore
-from reference_server.session import Health
+from reference_server.outlets import Health
 from tests.reference_server.descriptors.conftest import fit, forget
 from tests.reference_server.peer import Peer
 from tests.reference_server.requests import attributes, create, read
