@@ -41,7 +41,8 @@ from conformance.pytest_session.completeness import (
     parameters_of,
     without_tracebacks,
 )
-from conformance.pytest_session.reporter import RunReporter, send, take_over
+from conformance.pytest_session.lines import send
+from conformance.pytest_session.reporter import RunReporter, take_over
 from conformance.pytest_session.selection import read_only, shuffled
 from conformance.pytest_session.shards import part, read_durations, shard_of
 from conformance.pytest_session.workers import Workers

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from pathlib import Path
@@ -22,13 +20,10 @@ from typing import Any
 import pytest
 from _pytest.terminal import TerminalReporter
 
+from conformance.pytest_session.lines import Messages
 from guests.errors import InfrastructureError
-from guests.host import paths
 from guests.host.activity import PLAIN, Activity, duration
-from guests.host.files import remove_tree
 
-_LONGEST = 2000
-"""Bytes of a worker's line."""
 _OF_XDIST = re.compile(r"bringing up nodes|(created|ready|initialized|collecting): \d|\d+ workers? \[")
 """How xdist says that its workers come up."""
 _EXCEPTION = re.compile(r"^\s*(?:E +)?([A-Za-z_][\w.]*(?:Error|Exception|Exit)\b.*)", re.MULTILINE)
@@ -272,53 +267,6 @@ class RunReporter(TerminalReporter):  # type: ignore[misc]  # final to readers o
 
     def _report_keyboardinterrupt(self) -> None:
         """See TerminalReporter: `guests.host.signals` has reported it, or the summary says why the run ended."""
-
-
-class Messages:
-    """Lines of workers, received by a thread of the controlling process."""
-
-    def __init__(self, say: Any) -> None:
-        self._say = say
-        self._socket: socket.socket | None = None
-        self._directory: Path | None = None
-        self.address = ""
-        """What a worker needs to `send`; empty where there is no way, and it writes to standard error."""
-        with contextlib.suppress(OSError, InfrastructureError):
-            self._directory = Path(tempfile.mkdtemp(prefix="p-", dir=paths.runtime_dir()))
-            receiving = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            receiving.bind(str(self._directory / "s"))
-            receiving.settimeout(0.5)
-            self._socket, self.address = receiving, str(self._directory / "s")
-            threading.Thread(target=self._receive, daemon=True).start()
-
-    def _receive(self) -> None:
-        while (receiving := self._socket) is not None:
-            try:
-                line = receiving.recv(_LONGEST)
-            except TimeoutError:
-                continue
-            except OSError:
-                return
-            self._say(line.decode(errors="replace"))
-
-    def close(self) -> None:
-        """Stop receiving; a second call does nothing."""
-        receiving, self._socket = self._socket, None
-        if receiving is not None:
-            receiving.close()
-        if self._directory is not None:
-            remove_tree(self._directory)
-
-
-def send(address: str, line: str) -> bool:
-    """Send a worker's line to the controlling process; returns whether that took it. Never waits."""
-    if not address:
-        return False
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sending:
-        sending.setblocking(False)
-        sending.sendto(line.encode(errors="replace")[:_LONGEST], address)
-        return True
-    return False
 
 
 def _short(nodeid: str) -> str:

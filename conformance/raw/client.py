@@ -16,10 +16,10 @@ from itertools import islice
 from typing import Final, Generic, TypeVar, cast
 
 from conformance.checks import report
-from conformance.errors import Finding, SuiteError, Undrivable
-from conformance.raw.expectation import OK, Expect, Rerror, allowed, hexed, names, severity_of, spell
+from conformance.errors import Finding, SuiteError
+from conformance.raw.expectation import OK, Expect, Rerror, allowed, hexed, spell
+from conformance.raw.findings import HungUp, NeedsMessage, NoReply, WrongAnswer
 from conformance.transports.base import Link, LinkClosed, LinkTimeout
-from conformance.vocabulary import errno_name
 from protocol.codec import ProtocolError, decode, encode, header
 from protocol.constants import HDRSZ, NOTAG
 from protocol.fields import Buffer
@@ -34,47 +34,6 @@ _STOPPED = 1.0
 """Seconds that a device which cannot say that it needs a reset has for the request that shows whether it serves."""
 _KEPT = 400
 _ERRNO = struct.Struct("<I")
-
-
-class NoReply(Finding):
-    """The server did not reply to a request."""
-
-    def __init__(self, text: str, call: str = "") -> None:
-        super().__init__(text, "no-reply", {"call": call})
-
-
-class HungUp(Finding):
-    """The server closed the connection instead of replying."""
-
-    def __init__(self, text: str, call: str = "") -> None:
-        super().__init__(text, "hung-up", {"call": call})
-
-
-class WrongAnswer(Finding):
-    """A well-formed reply that the case does not allow; it names the request and the errno (OK: success)."""
-
-    def __init__(self, request: Message, reply: Message | Rerror, errno: int, expect: Expect) -> None:
-        errnos, asked = allowed(expect), spell(request)
-        self.request = type(request).__name__
-        self.errno = errno
-        seen = errno_name(errno) if errno != OK else "success"
-        values = {"call": self.request, "what": asked, "seen": seen, "expected": names(errnos)}
-        if errno == OK:
-            super().__init__(f"{asked} succeeded with {spell(reply)}, expected {names(errnos)}", "errno", values)
-        elif errnos == {OK}:
-            super().__init__(f"{asked} failed with {seen}, expected success", "errno", values)
-        else:
-            text = f"{asked} was refused with {seen}, expected {names(errnos)}"
-            super().__init__(text, "errno-choice", values, severity_of(expect))
-
-
-class NeedsMessage(Undrivable):
-    """The case needs a message that the server does not implement, according to the probe before the first case."""
-
-    def __init__(self, message: str, how: str) -> None:
-        super().__init__(f"needs {message}: not implemented, {how}")
-        self.message = message
-        self.how = how
 
 
 class Transcript:

@@ -15,7 +15,7 @@ from typing import Final
 
 from conformance.errors import Finding, Unsupported
 from conformance.profiles.model import NotSupported
-from conformance.raw.client import HungUp, NeedsMessage, NoReply
+from conformance.raw.findings import HungUp, NeedsMessage, NoReply
 from conformance.raw.operations import CLIENT_ID, CREATING, Client
 from conformance.vocabulary import errno_name
 from protocol import messages as m

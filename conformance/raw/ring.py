@@ -15,8 +15,8 @@ import pytest
 
 from conformance.checks import report, require
 from conformance.errors import Finding, SuiteError, TargetDied, Undrivable
-from conformance.raw.client import NoReply
 from conformance.raw.expectation import spell
+from conformance.raw.findings import NoReply
 from conformance.raw.guarded_memory import WatchedMemory
 from conformance.raw.operations import UNAME
 from conformance.raw.server import DeviceSession

@@ -19,9 +19,10 @@ import pytest
 from conformance.checks import report, require, require_equal
 from conformance.errors import Finding, TargetDied, Undrivable
 from conformance.raw import server
-from conformance.raw.client import NeedsMessage, NoReply, Pending
+from conformance.raw.client import Pending
 from conformance.raw.expectation import Expect
 from conformance.raw.far_directory import on_host
+from conformance.raw.findings import NeedsMessage, NoReply
 from conformance.raw.health import as_unsupported
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client

@@ -21,8 +21,8 @@ from conformance.checks import collecting, ended, findings_of
 from conformance.errors import Finding, InfrastructureError, TargetDied, Undrivable
 from conformance.ground import GroundLost, HostGround, served_place
 from conformance.profiles.model import Profile
-from conformance.raw.client import HungUp, NoReply
 from conformance.raw.far_directory import on_host
+from conformance.raw.findings import HungUp, NoReply
 from conformance.raw.health import implemented, serve
 from conformance.raw.host_directory import HostDirectory
 from conformance.raw.operations import Client

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from conformance.pytest_session.reporter import Course, Messages, send
+from conformance.pytest_session.lines import Messages, send
+from conformance.pytest_session.reporter import Course
 from tests.waiting import eventually
 
 NODE = "conformance/cases/vfs/test_open.py::test_creat[cache=none]"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conformance.errors import InfrastructureError, SuiteError, UsageError
-from conformance.raw.client import HungUp, NoReply
+from conformance.raw.findings import HungUp, NoReply
 from conformance.raw.operations import Client
 from conformance.raw.server import Server
 from conformance.run.wire import maker

@@ -14,7 +14,7 @@ from conformance.case import CASES, Case
 from conformance.checks import equal
 from conformance.evidence.models import CaseResult
 from conformance.profiles.model import NotSupported, Profile
-from conformance.raw.client import NoReply
+from conformance.raw.findings import NoReply
 from conformance.raw.wire import Wire
 from conformance.run.session import WireSession
 from conformance.run.wire import WireRunner

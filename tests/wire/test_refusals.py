@@ -6,8 +6,8 @@ import pytest
 
 from conformance.checks import collecting, ended, findings_of, gravest, report
 from conformance.errors import Finding, Undrivable
-from conformance.raw.client import WrongAnswer
 from conformance.raw.expectation import OK, Choice, Expect
+from conformance.raw.findings import WrongAnswer
 from protocol.constants import EACCES, EINVAL, ENOENT, EOPNOTSUPP
 from protocol.fields import Qid
 from protocol.messages import Rlerror, Rlopen, Tlopen

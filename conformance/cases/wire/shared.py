@@ -12,9 +12,10 @@ from typing import Any
 from conformance.cases.wire import allowed
 from conformance.checks import Octal, equal, holds, report
 from conformance.errors import Finding
-from conformance.raw.client import HungUp, NoReply, Pending
+from conformance.raw.client import Pending
 from conformance.raw.expectation import OK, Expect, Rerror, spell
 from conformance.raw.expectation import names as errno_names
+from conformance.raw.findings import HungUp, NoReply
 from conformance.raw.wire import Session, Wire
 from conformance.transports.base import Capability
 from conformance.vocabulary import errno_name

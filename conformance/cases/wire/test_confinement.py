@@ -21,8 +21,8 @@ from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import between, holds, require
 from conformance.errors import SuiteError, Undrivable
-from conformance.raw.client import HungUp
 from conformance.raw.expectation import OK, Choice
+from conformance.raw.findings import HungUp
 from conformance.raw.operations import CREATING
 from conformance.raw.wire import Session, Wire
 from protocol.constants import (

@@ -16,8 +16,8 @@ from conformance.case import case
 from conformance.cases.wire import allowed, requests, shared
 from conformance.checks import equal, holds, one_of, require
 from conformance.errors import Finding, Undrivable
-from conformance.raw.client import HungUp, NoReply
 from conformance.raw.expectation import OK, Rerror, spell
+from conformance.raw.findings import HungUp, NoReply
 from conformance.raw.wire import Session, Wire
 from conformance.transports.base import Capability
 from conformance.transports.socket import SocketLink

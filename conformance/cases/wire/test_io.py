@@ -14,8 +14,8 @@ from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import between, equal, holds
 from conformance.errors import InfrastructureError
-from conformance.raw.client import HungUp
 from conformance.raw.expectation import OK, spell
+from conformance.raw.findings import HungUp
 from conformance.raw.wire import Session, Wire
 from conformance.transports.base import Capability
 from protocol.codec import frame

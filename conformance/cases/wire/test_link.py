@@ -14,8 +14,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import Octal, equal, holds
-from conformance.raw.client import HungUp
 from conformance.raw.expectation import OK, Choice
+from conformance.raw.findings import HungUp
 from conformance.raw.wire import Session, Wire
 from protocol.constants import (
     EEXIST,

@@ -13,8 +13,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import between, equal, holds, one_of
-from conformance.raw.client import HungUp, NoReply
 from conformance.raw.expectation import OK, Choice, spell
+from conformance.raw.findings import HungUp, NoReply
 from conformance.raw.operations import FIRST_UNAME, UNAME
 from conformance.raw.wire import Wire
 from conformance.transports.base import Capability

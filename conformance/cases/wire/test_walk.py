@@ -13,8 +13,8 @@ import pytest
 from conformance.case import case
 from conformance.cases.wire import allowed, shared
 from conformance.checks import Octal, equal, holds, require_equal
-from conformance.raw.client import HungUp
 from conformance.raw.expectation import OK, spell
+from conformance.raw.findings import HungUp
 from conformance.raw.wire import Wire
 from protocol.constants import (
     ELOOP,
