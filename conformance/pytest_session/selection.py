@@ -16,7 +16,8 @@ Item = TypeVar("Item")
 
 
 def write_only(keys: Iterable[Key], path: Path) -> None:
-    """The file that --only reads."""
+    """The file that --only reads; its directory need not exist."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([list(key) for key in keys]), encoding="utf-8")
 
 

@@ -71,7 +71,7 @@ def test_the_order_is_random_the_same_for_a_seed_and_keeps_mounts_together() -> 
 
 
 def test_a_list_of_cases_is_read_back_and_a_wrong_one_refused(tmp_path: Path) -> None:
-    file = tmp_path / "only.json"
+    file = tmp_path / "results" / "only.json"
     write_only([("A[x]", "cache=none"), ("B", "")], file)
     assert read_only(file) == {("A[x]", "cache=none"), ("B", "")}
     for text in ("{", "[1]", '[["a"]]', "3"):
