@@ -6,6 +6,7 @@ says what is in it, and what the JSON on standard output holds.
 
 from __future__ import annotations
 
+import io
 import json
 import mmap
 import os
@@ -144,26 +145,27 @@ class Lookup(Readdir):
 class Tree(Work):
     """A source tree: files of 4 KiB in directories; the unit is a file."""
 
-    archive = "/tmp/assay9-performance.tar"
     most = 50
 
     def begin(self) -> None:
+        """Make the archive, in memory: nothing is left in the guest."""
         self.units = self.parameters["files"]
-        if not os.path.exists(self.archive):
-            source = "/tmp/assay9-performance"
-            for number in range(self.units):
-                os.makedirs(f"{source}/d{number % 10}", exist_ok=True)
-                with open(f"{source}/d{number % 10}/f{number}", "wb") as file:
-                    file.write(bytes([number % 251]) * 4096)
-            with tarfile.open(self.archive, "w") as made:
-                made.add(source, "tree")
-            shutil.rmtree(source)
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w") as archive:
+            for number in range(self.parameters["files"]):
+                member = tarfile.TarInfo(f"tree/d{number % 10}/f{number}")
+                member.size = 4096
+                archive.addfile(member, io.BytesIO(bytes([number % 251]) * member.size))
+        self.archive = made.getvalue()
+
+    def unpack(self, directory: str) -> None:
+        subprocess.run(["tar", "-xf", "-", "-C", directory], input=self.archive, check=True)
 
 
 class Untar(Tree):
     def one(self, number: int) -> None:
         os.mkdir(f"t{number}")
-        subprocess.run(["tar", "-xf", self.archive, "-C", f"t{number}"], check=True)
+        self.unpack(f"t{number}")
 
     def after(self, count: int) -> None:
         for number in range(count):
@@ -173,7 +175,7 @@ class Untar(Tree):
 class Find(Tree):
     def prepare(self) -> None:
         self.begin()
-        subprocess.run(["tar", "-xf", self.archive], check=True)
+        self.unpack(".")
 
     def one(self, number: int) -> None:
         subprocess.run(["find", "tree", "-type", "f", "-size", "+1M"], check=True)
