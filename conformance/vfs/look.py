@@ -157,9 +157,14 @@ class BothSides:
             inside = self.inside.quietly.look(paths, kind, mark=self.mounted.traced)
         if self._one_sided:
             return inside, inside
-        outside = self.outside.quietly.look(paths, kind)
+        return self._settled(paths, kind, inside, self.outside.quietly.look(paths, kind))
+
+    def _settled(
+        self, paths: list[str], kind: str, inside: list[Any], outside: list[Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """What both sides have shown of `paths`, or show now if something was read between the two looks."""
         if any(_atime(ours) != _atime(theirs) for ours, theirs in zip(inside, outside, strict=True)):
-            # Another program of the host may have read the directory between the two looks: look again.
+            # By another program of the host, for example.
             inside = self.inside.quietly.look(paths, kind, mark=self.mounted.traced)
             outside = self.outside.quietly.look(paths, kind)
         return inside, outside
@@ -176,7 +181,10 @@ class BothSides:
         names = vantage.quietly.listxattr(path, follow_symlinks=False)
         return {n: vantage.quietly.getxattr(path, n, follow_symlinks=False) for n in names if n.startswith(prefix)}
 
-    def _judge(self, path: str, inside: Any, outside: Any, kind: str, tolerated: Tolerated) -> Comparison[Any]:
+    def _judge(
+        self, path: str, inside: Any, outside: Any, kind: str, tolerated: Tolerated, after: int | None = None
+    ) -> Comparison[Any]:
+        """`after`: the number of the call before; by default that of the last one."""
         if isinstance(inside, int) or isinstance(outside, int):
             seen = [errno_name(v) if isinstance(v, int) else "exists" for v in (inside, outside)]
             # Where links are kept as plain files, the host cannot follow one; "target" then says why.
@@ -189,7 +197,7 @@ class BothSides:
             prefix = "stx_" if kind == "statx" else "st_"
             self._inode_at[path] = (outside[prefix + "dev"], outside[prefix + "ino"])
             found = self._comparer.stat(path, inside, outside, kind, {**self._stale_fields(), **tolerated})
-        return replace(found, path=self._shown(path), after_call=len(self.calls))
+        return replace(found, path=self._shown(path), after_call=len(self.calls) if after is None else after)
 
     def _stale_fields(self) -> dict[str, str]:
         if self.mount.cache in KEPT:

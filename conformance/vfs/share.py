@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import posixpath
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from conformance.case import KEPT, Case
@@ -18,6 +19,7 @@ from conformance.vfs.look import BothSides, Look, Mounted, T, Tolerated
 from conformance.vfs.mount_options import MountOptions
 from conformance.vfs.vantage import CallRecord, Vantage
 from conformance.vocabulary import errno_name
+from guests.agent.link import AgentLink
 
 _SHOWN = 120
 """Characters of a value that a finding shows."""
@@ -78,8 +80,9 @@ class Share(BothSides):
         self._further = further
         self._comparing = True
         self._reported: set[tuple[str, str, str]] = set() if parent is None else parent._reported
+        self._awaited: deque[_Awaited] = deque() if parent is None else parent._awaited
         for vantage in (self.inside, self.outside, self.control):
-            vantage.observer = self._observe
+            vantage.observer, vantage.before = self._observe, self._before
         # the trace of a second machine is read separately
         if parent is None:
             self.inside.marked = mounted.traced
@@ -95,6 +98,7 @@ class Share(BothSides):
 
         With only one side nothing is compared: a case about the agreement of both declares that (`about="agreement"`).
         """
+        self._wait_for_looks()
         comparison = look.compare(tolerate or {})
         for _ in range(_MOVING - 1):
             if comparison.ok or look.again is None:
@@ -200,6 +204,7 @@ class Share(BothSides):
 
         The further shares of the case have the same list of comparisons.
         """
+        self._wait_for_looks()
         report_all([found for comparison in self.comparisons for found in self._differences(comparison)])
 
     def _differences(self, comparison: Comparison[Any]) -> list[Finding]:
@@ -230,7 +235,17 @@ class Share(BothSides):
         }
         return Finding(f"{text} ({comparison.kind} after {after})", code, values)
 
+    def _before(self, vantage: Vantage) -> None:
+        """Wait for each look that the call could overtake; an agent's main process makes its calls in order."""
+        if any(vantage.process != "main" or vantage.agent is not one.agent for one in self._awaited):
+            self._wait_for_looks()
+
+    def _wait_for_looks(self) -> None:
+        while self._awaited:
+            self._awaited.popleft().judge()
+
     def _observe(self, vantage: Vantage, record: CallRecord) -> None:
+        self._wait_for_looks()
         if self.mounted.label:
             record.vantage = f"{vantage.name} ({self.mounted.label})"
         self.calls.append(record)
@@ -247,11 +262,25 @@ class Share(BothSides):
                 paths[parent or "."] = None
         if paths:
             record.compared = True
-            self._look(list(paths), dict(record.seen or ()))
+            self._look(list(paths), dict(record.seen or ()), wait=vantage.name != "outside")
 
-    def _look(self, paths: list[str], already: dict[str, Any]) -> None:
-        for path, ours, theirs in zip(paths, *self._seen(paths, "lstat", already), strict=True):
-            self.comparisons.append(self._judge(path, ours, theirs, "stat", {}))
+    def _look(self, paths: list[str], already: dict[str, Any], *, wait: bool) -> None:
+        """Compare both sides; without `wait`, what inside shows is judged when its answer is there."""
+        after = len(self.calls)
+        if wait:
+            self._judge_each(paths, *self._seen(paths, "lstat", already), after)
+            return
+        coming = self.inside.quietly_start.look(paths, "lstat", mark=self.mounted.traced)
+        outside = self.outside.quietly.look(paths, "lstat")
+
+        def judge() -> None:
+            self._judge_each(paths, *self._settled(paths, "lstat", coming.result(), outside), after)
+
+        self._awaited.append(_Awaited(self.inside.agent, judge))
+
+    def _judge_each(self, paths: list[str], inside: list[Any], outside: list[Any], after: int) -> None:
+        for path, ours, theirs in zip(paths, inside, outside, strict=True):
+            self.comparisons.append(self._judge(path, ours, theirs, "stat", {}, after))
 
     def _relative(self, vantage: Vantage, path: str) -> str | None:
         root = vantage.root.rstrip("/")
@@ -285,6 +314,14 @@ def _code(kind: str, field: FieldComparison[Any]) -> str:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 24]}... ({len(text)} characters)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Awaited:
+    """A look inside that is on its way."""
+
+    agent: AgentLink
+    judge: Callable[[], None]
 
 
 class _Paused:

@@ -82,6 +82,8 @@ class Vantage(Ops):
     ) -> None:
         self.name, self.agent, self.root, self.process, self.timeout = name, agent, root, process, timeout
         self.observer = observer
+        self.before: Callable[[Vantage], None] = lambda _: None
+        """Called before each call is sent, the suite's own ones as well."""
         self.only_uid: int | None = None
         """The one user whom the mount serves (mount option access=UID), or as whom it serves all (access=any)."""
         self.looks = LooksAfter()
@@ -92,6 +94,7 @@ class Vantage(Ops):
 
     def perform(self, op: str, *args: Any, **kw: Any) -> Any:
         """Make the call `op`. Raises OSError (the call's errno), Finding (hung, killed), SuiteError."""
+        self.before(self)
         record = CallRecord(self.name, self.process, op, args, kw)
         number = self.agent.send(op, args, kw, self.process, self.timeout, look=self.looks.how, marked=self.marked)
         return self.finish(number, record, self.timeout)
@@ -135,6 +138,11 @@ class Vantage(Ops):
         return _Quietly(self)
 
     @property
+    def quietly_start(self) -> Starts:
+        """Such calls of the suite's own that are waited for later."""
+        return _QuietlyStarted(self)
+
+    @property
     def start(self) -> Starts:
         """Calls that may block: each is begun, and the Pending that is returned waits for it."""
         return _Started(self)
@@ -163,6 +171,7 @@ class Vantage(Ops):
         self.agent.spawn(process, **spec)
         spawned = Vantage(self.name, self.agent, self.root, self.observer, process, self.timeout)
         spawned.hides, spawned.marked, spawned.looks = self.hides, self.marked, self.looks
+        spawned.before = self.before
         return spawned
 
     def kill(self) -> None:
@@ -193,17 +202,23 @@ class Vantage(Ops):
         return f"{self.name}: {record.op}({', '.join(args)})"
 
 
-class _Quietly(Ops):
-    """What `Vantage.quietly` returns."""
+class _QuietlyStarted(Starts):
+    """What `Vantage.quietly_start` returns."""
 
     def __init__(self, vantage: Vantage) -> None:
         self._vantage = vantage
 
-    def perform(self, op: str, *args: Any, **kw: Any) -> Any:
+    def perform(self, op: str, *args: Any, **kw: Any) -> Pending[Any]:
         vantage = self._vantage
+        vantage.before(vantage)
         record = CallRecord(vantage.name, vantage.process, op, args, kw)
+        number = vantage.agent.send(op, args, kw, vantage.process, vantage.timeout)
+        return Pending(partial(vantage.agent.ready, number), partial(self._finish, number, record))
+
+    def _finish(self, number: int, record: CallRecord) -> Any:
+        vantage = self._vantage
         try:
-            return vantage.agent.calls_with(vantage.process, vantage.timeout).perform(op, *args, **kw)
+            return vantage.agent.receive(number, vantage.timeout).value
         except CallError as e:
             e.about = {**vantage._about(record), "spelled": vantage._spell(record)}
             raise
@@ -217,6 +232,16 @@ class _Quietly(Ops):
             raise Finding(text, code, {**vantage._about(record), "seen": e}) from e
 
 
+class _Quietly(Ops):
+    """What `Vantage.quietly` returns."""
+
+    def __init__(self, vantage: Vantage) -> None:
+        self._vantage = vantage
+
+    def perform(self, op: str, *args: Any, **kw: Any) -> Any:
+        return self._vantage.quietly_start.perform(op, *args, **kw).result()
+
+
 class _Started(Starts):
     """What `Vantage.start` returns."""
 
@@ -225,6 +250,7 @@ class _Started(Starts):
 
     def perform(self, op: str, *args: Any, **kw: Any) -> Pending[Any]:
         vantage = self._vantage
+        vantage.before(vantage)
         record = CallRecord(vantage.name, vantage.process, op, args, kw)
         number = vantage.agent.send(
             op, args, kw, vantage.process, vantage.timeout, marked=vantage.marked, after=self._after
