@@ -89,13 +89,15 @@ class BothSides:
         self._one_sided = mounted.sides != "both"
         self._comparer = mounted.comparer
         self._inode_at: dict[str, tuple[int, int]] = {}
+        self._last_seen: tuple[int, Mapping[str, Any]] = (0, {})
+        """The number of the guest's request after which it showed what the call had changed, and what it showed."""
         self._comparer.forget_inodes()
         if not self._one_sided:
             self.outside.hides = self._comparer.hides
 
     def stat(self, path: str, kind: str = "lstat") -> Look[Stat]:
         """stat (or kind="statx") of `path`."""
-        (inside,), (outside,) = self._seen([path], kind)
+        (inside,), (outside,) = self._seen([path], kind, self._already() if kind == "lstat" else None)
         shown = "statx" if kind == "statx" else "stat"
         missing = None
         if isinstance(inside, int) or isinstance(outside, int):
@@ -143,6 +145,11 @@ class BothSides:
             again=partial(self.statvfs, path),
         )
 
+    def _already(self) -> Mapping[str, Any]:
+        """What inside showed with its last call of what that changed; nothing if the guest has done more since."""
+        number, shown = self._last_seen
+        return shown if number and self.inside.agent.at_rest == number else {}
+
     def _seen(
         self, paths: list[str], kind: str, already: Mapping[str, Any] | None = None
     ) -> tuple[list[Any], list[Any]]:
@@ -178,8 +185,9 @@ class BothSides:
             return errno_name(e.errno or 0)
 
     def _xattrs(self, vantage: Vantage, path: str, prefix: str) -> dict[str, bytes]:
-        names = vantage.quietly.listxattr(path, follow_symlinks=False)
-        return {n: vantage.quietly.getxattr(path, n, follow_symlinks=False) for n in names if n.startswith(prefix)}
+        names = [n for n in vantage.quietly.listxattr(path, follow_symlinks=False) if n.startswith(prefix)]
+        coming = {name: vantage.quietly_start.getxattr(path, name, follow_symlinks=False) for name in names}
+        return {name: value.result() for name, value in coming.items()}
 
     def _judge(
         self, path: str, inside: Any, outside: Any, kind: str, tolerated: Tolerated, after: int | None = None

@@ -262,7 +262,9 @@ class Share(BothSides):
                 paths[parent or "."] = None
         if paths:
             record.compared = True
-            self._look(list(paths), dict(record.seen or ()), wait=vantage.name != "outside")
+            seen = dict(record.seen or ())
+            self._look(list(paths), seen, wait=vantage.name != "outside")
+            self._last_seen = (self.inside.agent.at_rest if seen else 0), seen
 
     def _look(self, paths: list[str], already: dict[str, Any], *, wait: bool) -> None:
         """Compare both sides; without `wait`, what inside shows is judged when its answer is there."""

@@ -117,6 +117,7 @@ class AgentLink:
         """What replies have reported of the trace since `begin_case`."""
         self._idle = False
         """Whether the reply that came last said that the main process has nothing open."""
+        self._system = ""
 
     def send(
         self,
@@ -257,6 +258,21 @@ class AgentLink:
         """Calls of a process, each bounded by `timeout` seconds. They raise like `receive`."""
         return Calls(self, proc, timeout)
 
+    @property
+    def system(self) -> str:
+        """The name of the agent's operating system, as uname(2) has it. Asked once; raises like `receive`."""
+        self._system = self._system or self.calls.uname()[0]
+        return self._system
+
+    def start(self, op: str, *args: Any, timeout: float = 30.0) -> Callable[[], Any]:
+        """Send a call of the main process; the result waits for its value, and raises like `receive`.
+
+        Calls started one after the other are made in that order, each whatever became of the one before, and cost one
+        round trip together.
+        """
+        number = self.send(op, args, {}, "main", timeout)
+        return lambda: self.receive(number, timeout).value
+
     def spawn(self, proc: str, **spec: Any) -> None:
         """Start a further process with that name; `spec`: its root, umask, uid, gid and groups."""
         number = self.send("@spawn", (), spec, proc, _POSTED)
@@ -276,11 +292,16 @@ class AgentLink:
         self._posted.append(number)
 
     @property
+    def at_rest(self) -> int:
+        """The number of the last request if all are answered, or else 0."""
+        return self._next if self._sent.keys() <= self._replies.keys() else 0
+
+    @property
     def idle(self) -> bool:
         """Whether the agent has nothing to do or to close: every call is answered, the last by the main process, which
         has no open descriptors, and there are no further processes.
         """
-        return self._idle and not self.spawned and self._sent.keys() <= self._replies.keys()
+        return self._idle and not self.spawned and self.at_rest > 0
 
     def begin_case(
         self, path: str, *, drop_caches: bool = False, remove: str | None = None, trace: bool = False

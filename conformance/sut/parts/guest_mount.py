@@ -23,13 +23,21 @@ def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: s
     Raises Undrivable if the command cannot express the options, or if the guest's kernel does not know one or applies
     another value; MountFailed if mount fails or hangs.
     """
-    system = inside.calls.uname()[0]
+    system = inside.system
     argv = mount_command(options, system, transport, source, directory)
-    inside.calls.rmtree(directory)  # never a mount point here: unmount() comes first
-    inside.calls.mkdir(directory)
-    _note(inside)
+    prepared = [
+        inside.start("rmtree", directory),  # never a mount point here: unmount() comes first
+        inside.start("mkdir", directory),
+    ]
+    noted = inside.start("write_text", "/dev/kmsg", _NOTE)  # the kernel's log is about this mount from there on
+    running = inside.start("run", argv, timeout=MOUNT_LIMIT)
+    table = inside.start("mounts")
+    for call in prepared:
+        call()
+    with contextlib.suppress(OSError):
+        noted()
     try:
-        done = inside.calls_with(timeout=MOUNT_LIMIT).run(argv)
+        done = running()
     except (CallHung, LinkLost) as error:
         raise _failed(source, options, f"mount hung: {error}") from error
     if done["status"] != 0:
@@ -37,7 +45,7 @@ def mount_9p(inside: AgentLink, directory: str, options: MountOptions, source: s
         if unknown := unknown_option(inside, options):
             raise Undrivable(f"the guest's kernel refuses {unknown} ({said})")
         raise _failed(source, options, said)
-    line = mounted(inside, directory)
+    line = _line(table(), directory)
     if line is None:
         raise InfrastructureError(f"{argv[0]} succeeded, but nothing is mounted at {directory}")
     wrong = options.contradicted_by(line.split()[3]) if system == "Linux" else []
@@ -56,12 +64,6 @@ def _failed(source: str, options: MountOptions, why: str) -> MountFailed:
     )
 
 
-def _note(inside: AgentLink) -> None:
-    """Mark where the kernel's log begins to be about this mount."""
-    with contextlib.suppress(OSError):
-        inside.calls.write_text("/dev/kmsg", _NOTE)
-
-
 def unknown_option(inside: AgentLink, options: MountOptions) -> str | None:
     """The option that the kernel's log has named since the last mount attempt, if any."""
     done = inside.calls_with(timeout=20.0).run(["dmesg"])
@@ -75,7 +77,11 @@ def unknown_option(inside: AgentLink, options: MountOptions) -> str | None:
 
 def mounted(inside: AgentLink, directory: str) -> str | None:
     """The line of /proc/mounts for `directory`, or None."""
-    for source, where, kind, shown in inside.calls.mounts():
+    return _line(inside.calls.mounts(), directory)
+
+
+def _line(table: list[list[str]], directory: str) -> str | None:
+    for source, where, kind, shown in table:
         if where == directory:
             return f"{source} {where} {kind} {shown}"
     return None
@@ -85,17 +91,19 @@ def unmount(inside: AgentLink, directory: str) -> None:
     """Unmount if mounted, after closing what the agent holds open. Raises InfrastructureError if it stays busy or
     hangs.
     """
-    if mounted(inside, directory) is None:
-        return
+    said = ""
     try:
-        inside.calls.reset()
+        closed, table = inside.start("reset"), inside.start("mounts")
+        closed()
         for _ in range(20):
-            if mounted(inside, directory) is None:
+            if _line(table(), directory) is None:
                 return
-            done = inside.calls_with(timeout=30.0).run(["umount", directory])
-            if done["status"] != 0:
+            running, table = inside.start("run", ["umount", directory]), inside.start("mounts")
+            if (done := running())["status"] != 0:
+                said = done["stderr"].decode(errors="replace").strip()
                 inside.calls.sleep(0.1)
+        if _line(table(), directory) is None:
+            return
     except CallHung as error:
         raise InfrastructureError(f"unmounting {directory} hangs in the guest: {error}") from error
-    said = done["stderr"].decode(errors="replace").strip()
     raise InfrastructureError(f"{directory} cannot be unmounted in the guest: {said}")
