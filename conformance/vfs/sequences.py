@@ -1,9 +1,9 @@
 """Plays random sequences of calls on a share and on the model; shrinks those that the model does not allow.
 
-Successive calls at one place go in one round trip. After each such batch both sides are surveyed: every path, attribute
-and byte must be the model's. A deviation that a profile declares is kept as a finding of the case. After a wrong result
-the sequence continues, so that it hides nothing; once the tree differs from the model's, later results are
-unpredictable, and the sequence ends.
+Successive calls at one place go together, and with them those of other processes of the guest. After each such batch
+its place is surveyed, and before the other side calls, both are: every path, attribute and byte must be the model's. A
+deviation that a profile declares is kept as a finding of the case. After a wrong result the sequence continues, so that
+it hides nothing; once the tree differs from the model's, later results are unpredictable, and the sequence ends.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from errno import ENOTEMPTY
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from conformance.checks import judged
@@ -33,6 +34,22 @@ _ENDED = ("hung", "killed", "died")
 """Codes of findings after which no more is played."""
 _DIRECTORY = "sequence"
 """The directory of the case in which each sequence begins again, for as long as it can be removed."""
+
+
+Outcomes = list[list[Any]]
+"""Of each call its value and the name of its errno, or ""."""
+
+
+@dataclass(slots=True)
+class _Made:
+    """Calls that one place has made, how they ended, and what a survey showed afterwards."""
+
+    steps: Sequence[Step]
+    vantage: Vantage
+    outcomes: Outcomes
+    seen: Survey
+    settled: bool = False
+    """Whether nothing has been called since, so that the other side must show the same."""
 
 
 class Player:
@@ -113,13 +130,8 @@ class Player:
             self._spawned["second"].close_slots()
         if not fresh:
             self._made(self._share.inside, [], fresh=True)
-        batches = [list(batch) for _, batch in itertools.groupby(steps, key=lambda step: step.where)]
-        for part in [[step] for step in steps] if each else batches:
-            where = part[0].where
-            vantage = self._place(where)
-            outcomes, seen = self._made(vantage, part, fresh=fresh)
-            fresh = False
-            for step, (value, error) in zip(part, outcomes, strict=True):
+        for made in self._all_made(steps, fresh=fresh, each=each):
+            for step, (value, error) in zip(made.steps, made.outcomes, strict=True):
                 if not model.applies(step):
                     continue  # it uses a slot that a declared failure has left empty
                 judged()
@@ -136,9 +148,28 @@ class Player:
                     return False  # later results are unpredictable
                 followed.pop()
                 model = _replayed(followed)
-            if not self._same(model, vantage, seen, state, followed, steps):
+            if not self._same(model, made, state, followed, steps):
                 return False
         return True
+
+    def _all_made(self, steps: Sequence[Step], *, fresh: bool, each: bool) -> Iterator[_Made]:
+        """Make the calls in turn: successive ones of one place together, those of several processes of the guest in one
+        round trip. `each`: one by one.
+        """
+        batches = (
+            [[one] for one in steps] if each else [list(b) for _, b in itertools.groupby(steps, lambda s: s.where)]
+        )
+        stretches = [[one] for one in batches] if each else _stretches(batches, alone=fresh)
+        for stretch in stretches:
+            sent: list[tuple[list[Step], Vantage, Callable[[], tuple[Outcomes, Survey]]]] = []
+            for part in stretch:
+                vantage = self._place(part[0].where)
+                result = partial(self._made, vantage, part, fresh=True) if fresh else self._sent(vantage, part)
+                sent.append((part, vantage, result))
+                fresh = False
+            made = [_Made(part, vantage, *result()) for part, vantage, result in sent]
+            made[-1].settled = True
+            yield from made
 
     def _place(self, where: Where) -> Vantage:
         if where == "outside":
@@ -152,19 +183,26 @@ class Player:
             self._spawned[name] = self._share.inside.spawn(name)
         return self._spawned[name]
 
-    def _made(self, vantage: Vantage, steps: Sequence[Step], *, fresh: bool) -> tuple[list[list[Any]], Survey]:
-        calls = [[step.op, step.slot, list(step.operands)] for step in steps]
-        look = not self._together or vantage is self._share.outside  # the survey releases the process's locks
+    def _made(self, vantage: Vantage, steps: Sequence[Step], *, fresh: bool) -> tuple[Outcomes, Survey]:
         try:
-            outcomes, seen = vantage.quietly.play(self._directory, calls, fresh=fresh, xattrs=self._xattrs, look=look)
+            return self._sent(vantage, steps, fresh=fresh)()
         except OSError as error:
             if not fresh or error.errno != ENOTEMPTY:
                 raise
             self._leave(vantage)
-            outcomes, seen = vantage.quietly.play(self._directory, calls, fresh=True, xattrs=self._xattrs, look=look)
-        if not look:
-            seen = self._process("looker").quietly.survey(self._directory, xattrs=self._xattrs)
-        return outcomes, seen
+            return self._sent(vantage, steps, fresh=fresh)()
+
+    def _sent(
+        self, vantage: Vantage, steps: Sequence[Step], *, fresh: bool = False
+    ) -> Callable[[], tuple[Outcomes, Survey]]:
+        """Send the calls and a survey after them; what is returned waits for the outcomes."""
+        calls = [[step.op, step.slot, list(step.operands)] for step in steps]
+        look = not self._together or vantage is self._share.outside  # the survey releases the process's locks
+        played = vantage.quietly_then.play(self._directory, calls, fresh=fresh, xattrs=self._xattrs, look=look)
+        if look:
+            return lambda: tuple(played.result())
+        seen = self._process("looker").quietly_then.survey(self._directory, xattrs=self._xattrs)
+        return lambda: (played.result()[0], seen.result())
 
     def _leave(self, vantage: Vantage) -> None:
         """Use another directory from now on: this one cannot be removed. Raises Finding if that is undeclared."""
@@ -178,21 +216,20 @@ class Player:
     def _same(
         self,
         model: FileSystem,
-        vantage: Vantage,
-        seen: Survey,
+        made: _Made,
         state: str,
         followed: Sequence[Step],
         steps: Sequence[Step],
     ) -> bool:
         """Whether both sides show the model's tree. Raises Finding if they do not and no profile declares that.
 
-        `seen` is the survey of the side that made the last calls, `state` the model's words for the last open file.
+        `state`: the model's words for the last open file.
         """
         same = True
         expected = expected_survey(model, xattrs=self._xattrs)
-        views = [(vantage.name, seen)]
-        if self._outside:
-            other = self._share.inside if vantage is self._share.outside else self._share.outside
+        views = [(made.vantage.name, made.seen)]
+        if self._outside and made.settled:
+            other = self._share.inside if made.vantage is self._share.outside else self._share.outside
             views.append((other.name, other.quietly.survey(self._directory, xattrs=self._xattrs)))
         for name, view in views:
             judged()
@@ -219,6 +256,13 @@ def _generated(
 ) -> tuple[tuple[Step, ...], ...]:
     """The sequences of a seed, made once for the control file system and the share in each cache mode."""
     return tuple(guided.generated(number, examples, steps, outside=outside, without=without, together=together))
+
+
+def _stretches(batches: list[list[Step]], *, alone: bool) -> list[list[list[Step]]]:
+    """The batches that are sent together: those in the guest, up to the next of the host. `alone`: not the first."""
+    first, rest = (batches[:1], batches[1:]) if alone else ([], batches)
+    groups = itertools.groupby(enumerate(rest), lambda one: one[0] if one[1][0].where == "outside" else -1)
+    return [*([first] if first else []), *([batch for _, batch in group] for _, group in groups)]
 
 
 def _replayed(steps: Sequence[Step]) -> FileSystem:

@@ -143,6 +143,11 @@ class Vantage(Ops):
         return _QuietlyStarted(self)
 
     @property
+    def quietly_then(self) -> Starts:
+        """The same, each made when all earlier ones have ended, whatever process makes them."""
+        return _QuietlyStarted(self, after=True)
+
+    @property
     def start(self) -> Starts:
         """Calls that may block: each is begun, and the Pending that is returned waits for it."""
         return _Started(self)
@@ -203,16 +208,16 @@ class Vantage(Ops):
 
 
 class _QuietlyStarted(Starts):
-    """What `Vantage.quietly_start` returns."""
+    """What `Vantage.quietly_start` and `quietly_then` return."""
 
-    def __init__(self, vantage: Vantage) -> None:
-        self._vantage = vantage
+    def __init__(self, vantage: Vantage, *, after: bool = False) -> None:
+        self._vantage, self._after = vantage, after
 
     def perform(self, op: str, *args: Any, **kw: Any) -> Pending[Any]:
         vantage = self._vantage
         vantage.before(vantage)
         record = CallRecord(vantage.name, vantage.process, op, args, kw)
-        number = vantage.agent.send(op, args, kw, vantage.process, vantage.timeout)
+        number = vantage.agent.send(op, args, kw, vantage.process, vantage.timeout, after=self._after)
         return Pending(partial(vantage.agent.ready, number), partial(self._finish, number, record))
 
     def _finish(self, number: int, record: CallRecord) -> Any:

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ import pytest
 from conformance.errors import Finding
 from conformance.model.step import Step
 from conformance.vfs.mount_options import DEFAULT
+from conformance.vfs.pending import Pending
 from conformance.vfs.sequences import Player
 from conformance.vfs.share import Share
 from guests.agent.payload import sequences as agent
@@ -47,8 +49,22 @@ class Side:
         left = iter(outcomes)
         return [[[None, "ENOENT"] if call[0] in self.refuses else next(left) for call in calls], seen]
 
+    @property
+    def quietly_then(self) -> Begun:
+        return Begun(self)
+
     def survey(self, name: str, xattrs: bool) -> dict[str, dict[str, Any]]:
         return agent.survey(os.fsencode(self.root / name), xattrs)
+
+
+@dataclass
+class Begun:
+    """Calls that are made when they are waited for."""
+
+    side: Side
+
+    def play(self, *args: Any, **named: Any) -> Pending[list[Any]]:
+        return Pending(lambda _: True, partial(self.side.play, *args, **named))
 
 
 @dataclass
