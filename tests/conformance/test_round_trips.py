@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conformance.errors import Finding
+from conformance.run.mounted import Runner
+from conformance.sut.local.deployment import LocalDeployment
+from conformance.sut.local.tables import LocalTarget
+from conformance.vfs.mount_options import DEFAULT
+from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
 from guests.agent.link import AgentLink, CallError, LocalChannel, Unprepared
+from tests.cases import made_case
 
 
 class Counting(AgentLink):
@@ -199,3 +205,48 @@ def test_replies_that_nobody_waited_for_are_forgotten(agent: Counting, tmp_path:
     agent.begin_case(str(tmp_path))
     agent.calls.getpid()
     assert agent.idle and not agent._replies and not agent._sent
+
+
+def driven(tmp_path: Path, body: Callable[[Share], None]) -> None:
+    """Run `body` as a case on a directory of this host."""
+    target = LocalTarget(name="here", kind="local", title="here")
+    runner = Runner(target, LocalDeployment(target, tmp_path, print), "never", "main")
+    runner.deployment.start()
+    try:
+        _, raised = runner.run(made_case(body), "", DEFAULT, body)
+    finally:
+        runner.stop()
+    assert raised is None, raised
+
+
+def test_what_the_guest_shows_after_the_host_s_call_comes_with_the_next_reply(tmp_path: Path) -> None:
+    def body(share: Share) -> None:
+        share.inside.lstat(".")
+        waits, judged = share.inside.agent.waits, len(share.comparisons)
+        share.outside.create("fred", b"content")
+        assert (share.inside.agent.waits, len(share.comparisons)) == (waits, judged)
+        share.inside.lstat("fred")
+        assert (share.inside.agent.waits, len(share.comparisons)) == (waits + 1, judged + 2)
+        share.outside.create("george")
+        share.outside.create("henry")
+        assert len(share.comparisons) == judged + 4, "before the host acts again"
+        share.inside.spawn("second").unlink("henry")
+        seen = [one for one in share.comparisons if one.path == "henry"]
+        assert all(one.ok for one in seen) and len(seen) == 2, "no process overtakes it"
+
+    driven(tmp_path, body)
+
+
+def test_what_a_call_has_shown_is_not_asked_for_again(tmp_path: Path) -> None:
+    def body(share: Share) -> None:
+        share.inside.create("fred", b"content")
+        waits = share.inside.agent.waits
+        assert share.same(share.stat("fred"))["st_size"] == 7
+        assert share.inside.agent.waits == waits
+        share.inside.getpid()
+        assert share.same(share.stat("fred"))["st_size"] == 7
+        assert share.inside.agent.waits == waits + 2, "the guest has done more since"
+        share.outside.truncate("fred", 3)
+        assert share.same(share.stat("fred"))["st_size"] == 3
+
+    driven(tmp_path, body)
