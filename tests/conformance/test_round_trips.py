@@ -14,6 +14,7 @@ from conformance.run.mounted import Runner
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.local.tables import LocalTarget
 from conformance.vfs.mount_options import DEFAULT
+from conformance.vfs.pending import results
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
 from guests.agent.link import AgentLink, CallError, LocalChannel, Unprepared
@@ -250,3 +251,18 @@ def test_what_a_call_has_shown_is_not_asked_for_again(tmp_path: Path) -> None:
         assert share.same(share.stat("fred"))["st_size"] == 3
 
     driven(tmp_path, body)
+
+
+def test_many_large_replies_do_not_block_the_requests(agent: Counting, tmp_path: Path) -> None:
+    agent.calls.create("fred", bytes(50_000))
+    inside = Vantage("inside", agent, str(tmp_path))
+    seen = results(inside.start.slurp("fred") for _ in range(400))
+    assert [len(one) for one in seen] == [50_000] * 400
+
+
+def test_a_large_request_after_large_replies_is_sent(agent: Counting, tmp_path: Path) -> None:
+    agent.calls.create("fred", bytes(50_000))
+    inside = Vantage("inside", agent, str(tmp_path))
+    reads = [inside.start.slurp("fred") for _ in range(10)]
+    inside.create("george", bytes(1 << 20))
+    assert [len(one.result()) for one in reads] == [50_000] * 10
