@@ -16,6 +16,7 @@ from conformance.cases.property.mounting import dataset, loop_mounted, must_run,
 from conformance.cases.vfs.outcomes import flush, has_pattern, outcome
 from conformance.checks import Errno, between, equal, fields, holds, one_of, require
 from conformance.errors import Undrivable
+from conformance.vfs.pending import results
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
 from protocol.messages import Tlcreate, Tmkdir, Trenameat, Tsetattr, Tstatfs, Tsymlink, Tunlinkat, Twrite
@@ -161,8 +162,9 @@ def test_filling_holes(share: Share) -> None:
         between("number of pieces that were written before the file system was full", len(placed), 8, 16)
         for place in placed:
             has_pattern(f"the piece at {place}", share.inside, fd, CHUNK, place, offset=place)
-            for at in (place - 1, place + CHUNK):
-                equal(f"byte {at}, beside a piece", share.inside.pread(fd, 1, at), b"\0", code="content")
+        beside = [at for place in placed for at in (place - 1, place + CHUNK)]
+        for at, byte in zip(beside, results(share.inside.start.pread(fd, 1, at) for at in beside), strict=True):
+            equal(f"byte {at}, beside a piece", byte, b"\0", code="content")
         equal("size of 't/sparse'", share.same(share.content("t/sparse"))[0], 8 * MIB, code="field:size")
 
 
@@ -313,24 +315,28 @@ def test_many_small_files(share: Share) -> None:
     is complete on both sides.
     Source: fsync(2): the data are at the storage when it returns; illumos issue 13380, which reports files lost on a
     full dataset."""
-    kept, refused = [], 0
-    with tmpfs(share, "t", "size=256k"):
-        for number in range(30):
-            fd = share.inside.open(f"t/f{number}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    start, kept, refused = share.inside.start, [], 0
+    with tmpfs(share, "t", "size=256k"), share.without_comparison():
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        fds = results(start.open(f"t/f{number}", flags, 0o644) for number in range(30))
+        turns = [(start.write(fd, data(10_000, n)), start.fsync(fd), start.close(fd)) for n, fd in enumerate(fds)]
+        for number, (written, synced, closed) in enumerate(turns):
             try:
-                whole = share.inside.write(fd, data(10_000, number)) == 10_000
-                share.inside.fsync(fd)
+                whole = written.result() == 10_000
+                synced.result()
                 kept += [number] if whole else []
             except OSError as e:
                 equal(
                     f"errno of write(2) or fsync(2) of file {number}", Errno(e.errno or 0), Errno(ENOSPC), code="errno"
                 )
                 refused += 1
-            share.inside.close(fd)
+            closed.result()
         holds("at least 15 files of 10,000 bytes are synced to 256 KiB", len(kept) >= 15, seen=len(kept))
         holds("at least 5 of 30 files of 10,000 bytes do not fit into 256 KiB", refused >= 5, seen=refused)
-        for number in kept:
-            same_on_both(share, f"t/f{number}", data(10_000, number))
+        for vantage in (share.inside, share.outside):
+            contents = results(vantage.start.slurp(f"t/f{number}") for number in kept)
+            for number, content in zip(kept, contents, strict=True):
+                equal(f"content of 't/f{number}' {vantage.name}", content, data(10_000, number), code="content")
 
 
 @contextmanager

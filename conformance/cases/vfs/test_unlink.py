@@ -207,11 +207,15 @@ def test_many_files_made_and_removed(share: Share) -> None:
     Source: POSIX open, unlink; a client or server that keeps files by path shows an older one."""
     share.inside.mkdir("dir")
     with share.without_comparison():
+        start, turns = share.inside.start, []
         for i in range(40):
-            share.inside.create("dir/fred", b"content %d" % i)
-            content = share.inside.slurp("dir/fred")
-            equal(f"content of file {i} of that name", content, b"content %d" % i, code="content")
-            share.inside.unlink("dir/fred")
+            turns.append(
+                (start.create("dir/fred", b"content %d" % i), start.slurp("dir/fred"), start.unlink("dir/fred"))
+            )
+        for i, (made, read, removed) in enumerate(turns):
+            made.result()
+            equal(f"content of file {i} of that name", read.result(), b"content %d" % i, code="content")
+            removed.result()
     equal("names in 'dir'", share.same(share.directory("dir")), [], code="names")
     share.same(share.stat("dir"))
 
