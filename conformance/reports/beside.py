@@ -25,6 +25,19 @@ _LETTERS: dict[Standing, str] = {
     "error": "error",
 }
 _REASON = 160
+_GRAVEST: tuple[Standing, ...] = (
+    "error",
+    "unstable",
+    "fail",
+    "fixed",
+    "known",
+    "varies",
+    "unsupported",
+    "undrivable",
+    "guest",
+    "pass",
+)
+"""The order in which standings of one case are shown; the first gives the reason."""
 
 
 def verdict_text(record: Record, seen: Gate) -> str:
@@ -121,20 +134,27 @@ def _cell(counts: Counter[Standing]) -> str:
 
 
 def _telling(records: Sequence[Record], names: Sequence[str]) -> list[str]:
-    """Cases that at least two runs have, with different standings."""
+    """Cases that at least two runs have, with different standings: each reason once, those of failures first."""
     tables = [{result.key: result for result in record.results} for record in records]
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    reasons: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    gravest: dict[str, int] = {}
     for key in dict.fromkeys(key for table in tables for key in table):
-        seen = [table.get(key) for table in tables]
-        there = [result for result in seen if result is not None]
-        if len(there) < 2 or len({held(result) for result in there}) < 2:
+        there = [(name, r) for name, table in zip(names, tables, strict=True) if (r := table.get(key)) is not None]
+        stands: dict[Standing, list[str]] = defaultdict(list)
+        for name, result in sorted(there, key=lambda pair: _GRAVEST.index(held(pair[1]))):
+            stands[held(result)].append(name)
+        if len(stands) < 2:
             continue
-        worst = min(there, key=lambda result: LEVEL[held(result)])
-        stands = ", ".join(f"{name} {held(r)}" for name, r in zip(names, seen, strict=True) if r is not None)
-        groups[stands, _why(worst)].append(name_of(key))
-    lines = [f"{count(sum(map(len, groups.values())), 'case', 'cases')} differ between the runs:"] if groups else []
-    for (stands, reason), cases in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1]))):
-        lines += [f"  {stands}: {_some(cases)}", f"      {_cut(reason)}"]
+        worst = next(result for _, result in there if held(result) == next(iter(stands)))
+        reason = _cut(_why(worst)) or "no reason given"
+        grave = _GRAVEST.index(held(worst))
+        gravest[reason] = min(gravest.get(reason, grave), grave)
+        reasons[reason]["; ".join(f"{', '.join(those)} {one}" for one, those in stands.items())].append(name_of(key))
+    numbers = {reason: sum(map(len, groups.values())) for reason, groups in reasons.items()}
+    lines = [f"{count(sum(numbers.values()), 'case', 'cases')} differ between the runs:"] if reasons else []
+    for reason in sorted(reasons, key=lambda reason: (gravest[reason], -numbers[reason])):
+        lines.append(f"  {numbers[reason]}  {reason}")
+        lines += [f"      {stands}: {_some(cases)}" for stands, cases in reasons[reason].items()]
     return lines
 
 

@@ -232,7 +232,26 @@ def test_three_runs_stand_beside_each_other() -> None:
     records = [run(A="pass", B="known"), run(A="fail", B="known"), run(A="pass", B="pass")]
     shown = side_by_side(records, ["one", "two", "three"])
     assert shown.splitlines()[0].split() == ["one", "two", "three"]
-    assert "one pass, two fail, three pass: A" in shown
-    assert "one known, two known, three pass: B" in shown
+    assert "two fail; one, three pass: A" in shown
+    assert "one, two known; three pass: B" in shown
     assert "ok1" not in shown
+
+
+def test_a_reason_that_several_runs_have_is_there_once() -> None:
+    entry = KnownFailure(reason="the server has no locks", link="https://bugs.invalid/1")
+
+    def known(*names: str) -> Record:
+        alike = [case(name, "known").model_copy(update={"known": entry}) for name in names]
+        return run(*alike, **{name: "pass" for name in "AB" if name not in names})
+
+    shown = side_by_side([known("A", "B"), known(), known("A")], ["one", "two", "three"])
+    assert shown[shown.index("2 cases differ") :].splitlines()[1:] == [
+        "  2  the server has no locks",
+        "      one, three known; two pass: A",
+        "      one known; two, three pass: B",
+    ]
+
+
+def test_one_run_is_named_by_its_target() -> None:
+    records = [run(A="pass")]
     assert labels(records[:1]) == ["qemu"]
