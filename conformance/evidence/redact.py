@@ -13,18 +13,24 @@ import re
 import shlex
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from conformance.errors import SuiteError
 from conformance.evidence.host import CHECKOUT
-from conformance.evidence.models import Record
+from conformance.evidence.models import Call, Record
 
 _BYTES = re.compile(r"""b(?:'(?:[^'\\]|\\.){24,}'|"(?:[^"\\]|\\.){24,}")""")
 """A bytes literal of some length."""
 _RAW = re.compile(r"\\x[0-9a-f]{2}")
 _MOUNTS = re.compile(r"/proc/(?:self|\d+)/(?:mountinfo|mounts|maps)")
+_TABLE = re.compile(r"/etc/(?:fstab|mtab|mnttab)$")
+"""A file that has a mount table, as the only argument or the first."""
+_ROOT = re.compile(r"(?<![\w.@+-])/root(?![\w.@+-])")
+_UNAME = re.compile(r"^(\['\w+', ')[^']*")
+"""What uname(2) returned, as far as the machine's name."""
 _ROOM = "[^\\s'\"=,:;()<>]{1,200}?"
 _PLACES = (
     (
@@ -72,7 +78,7 @@ def redacted(record: Record, words: Mapping[str, str]) -> Record:
     results = [
         result.model_copy(update={"calls": [], "log_excerpts": []})
         if any(_MOUNTS.search(" ".join(call.args)) for call in result.calls)
-        else result
+        else result.model_copy(update={"calls": [_redacted_call(call) for call in result.calls]})
         for result in record.results
     ]
     exported = record.environment.exported
@@ -84,6 +90,16 @@ def redacted(record: Record, words: Mapping[str, str]) -> Record:
         return Record.model_validate(_redacted(whole.model_dump(mode="json"), words))
     except ValueError as e:
         raise SuiteError(f"a redacted record is no longer a record: {str(e).splitlines()[0]}") from None
+
+
+def _redacted_call(call: Call) -> Call:
+    """The call without the mount table or the machine's name that it returned or wrote."""
+    if call.op == "uname":
+        return replace(call, result=_UNAME.sub(r"\1<host>", call.result), control_result=None)
+    if call.op == "mounts" or (call.args and _TABLE.search(call.args[0])):
+        written = [*call.args[:1], *["<mount table>"] * len(call.args[1:])]
+        return replace(call, args=written, result="<mount table>", control_result=None)
+    return call
 
 
 def _redacted(value: Any, words: Mapping[str, str]) -> Any:
@@ -100,7 +116,9 @@ def _redacted(value: Any, words: Mapping[str, str]) -> Any:
 def redacted_text(text: str, words: Mapping[str, str]) -> str:
     """The text without private words, directories of a particular machine, and raw bytes."""
     for word, instead in words.items():
-        if word.startswith("/"):
+        if word == "/root":  # no more private than the name; files of a guest are called so, too
+            text = _ROOT.sub(instead, text)
+        elif word.startswith("/"):
             text = text.replace(word, instead)
         elif word in text:
             text = re.sub(rf"(?<![A-Za-z0-9_]){re.escape(word)}(?![A-Za-z0-9_])", instead, text)

@@ -159,6 +159,28 @@ def test_nothing_private_is_left_in_what_is_published(tmp_path: Path, monkeypatc
     assert [r.verdict for r in made.results] == [r.verdict for r in record.results]
 
 
+def test_mount_tables_and_the_name_of_the_guest_are_not_published(tmp_path: Path) -> None:
+    record = load_run(sample.write(tmp_path, 1))
+    table = "[['/dev/mapper/secret', '/', 'ext4', 'rw'], ['nas7:/vol', '/mnt', 'nfs', 'rw']]"
+    calls = [
+        Call(1, "inside", "main", "mounts", [], table, control_result=table),
+        Call(2, "inside", "main", "read_text", ["/etc/fstab"], "nas7:/vol /mnt nfs"),
+        Call(3, "inside", "main", "write_text", ["/etc/fstab", "nas7:/vol /mnt nfs"], "None"),
+        Call(4, "inside", "main", "uname", [], "['Linux', 'secret-guest', '6.1.0', '#1 SMP', 'x86_64']"),
+        Call(5, "inside", "main", "run", ["['cp', '/root/a', '/mnt/share0/new/root/bin']"], "root.squashfs"),
+    ]
+    (first,) = record.results
+    made = redacted(
+        record.model_copy(update={"results": [first.model_copy(update={"calls": calls})]}), {"/root": "<home>"}
+    )
+    text = made.model_dump_json()
+    for private in ("secret", "nas7"):
+        assert private not in text, private
+    assert [call.op for call in made.results[0].calls] == ["mounts", "read_text", "write_text", "uname", "run"]
+    assert made.results[0].calls[3].result == "['Linux', '<host>', '6.1.0', '#1 SMP', 'x86_64']"
+    assert made.results[0].calls[4].args == ["['cp', '<home>/a', '/mnt/share0/new/root/bin']"]
+
+
 def test_nothing_private_of_the_machine_that_made_the_record_is_left(tmp_path: Path) -> None:
     """A record made on a CI machine is published from an engineer's, which has neither its directories nor its user."""
     record = load_run(sample.write(tmp_path, 5))
