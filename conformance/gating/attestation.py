@@ -88,9 +88,10 @@ def verify(record: Record, run_dir: Path, signers: Path | None) -> str:
     else:
         if not signers.is_file():
             raise UsageError(f"no file {signers}: lines of `NAME KEY`, see ssh-keygen(1), ALLOWED SIGNERS")
-        names = _ssh_keygen("find-principals", "-s", str(signature), "-f", str(signers)).split()
-        if not names:
-            raise UsageError(f"{signature}: signed by none of the keys in {signers}")
+        try:
+            names = _ssh_keygen("find-principals", "-s", str(signature), "-f", str(signers)).split()
+        except UsageError as e:
+            raise UsageError(f"{signature}: no line of {signers} is valid for the key that signed ({e})") from None
         arguments = ("-n", NAMESPACE, "-s", str(signature), "-f", str(signers), "-I", names[0])
         whose = _ssh_keygen("verify", *arguments, data=data).strip()
     if stated != statement(record, run_dir):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,17 @@ def binary(run: Path) -> None:
     (run / "record.json").write_bytes(b"\x7fELF\x00\xff")
 
 
+def a_pipe(run: Path) -> None:
+    (run / NAME).unlink(missing_ok=True)
+    (run / "record.json").unlink()
+    os.mkfifo(run / "record.json")
+
+
+def links_in_a_loop(run: Path) -> None:
+    (run / "record.json").unlink()
+    (run / "record.json").symlink_to("record.json")
+
+
 def empty(run: Path) -> None:
     shutil.rmtree(run)
     run.mkdir()
@@ -80,6 +92,8 @@ REMEDIES: dict[Damage, str] = {
     foreign: "name the directory of a run",
     no_object: "name the directory of a run",
     binary: "get the run's directory again",
+    a_pipe: "get the run's directory again",
+    links_in_a_loop: "get the run's directory again",
     empty: "name the directory of a run",
 }
 COMMANDS: dict[str, tuple[click.Command, list[str]]] = {

@@ -100,7 +100,7 @@ def test_a_signed_run_is_verified_by_ssh_keygen(run: Path, key: Path) -> None:
     assert by_hand.returncode == 0
 
 
-@pytest.mark.parametrize("change", ["record", "report", "statement", "signature", "other key"])
+@pytest.mark.parametrize("change", ["record", "report", "statement", "signature", "other key", "expired"])
 def test_any_change_after_the_signature_is_reported(run: Path, key: Path, change: str) -> None:
     CliRunner().invoke(attest, [str(run), "--key", str(key)])
     record, allowed = load_run(run), signers(key)
@@ -113,6 +113,8 @@ def test_any_change_after_the_signature_is_reported(run: Path, key: Path, change
         statement.write_text(statement.read_text().replace("FAILED", "PASSED"))
     elif change == "signature":
         signature.write_text("-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n")
+    elif change == "expired":
+        signers(key, 'ci@example.org valid-before="20200101"')
     else:
         other = key.with_name("other")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
@@ -120,6 +122,8 @@ def test_any_change_after_the_signature_is_reported(run: Path, key: Path, change
     with pytest.raises(UsageError) as refused:
         check(record, run, allowed)
     assert "\n" not in str(refused.value)
+    if change in ("other key", "expired"):
+        assert f"no line of {allowed} is valid for the key that signed" in str(refused.value)
 
 
 def test_what_cannot_be_signed_is_refused_with_a_remedy(run: Path, tmp_path: Path) -> None:

@@ -125,7 +125,9 @@ def reproduce(seen: Overview, case: CaseResult | None) -> Section:
     e = seen.record.environment
     lines = []
     if e.assay9_commit:
-        lines.append(f"  git checkout {e.assay9_commit.removesuffix('-dirty')[:12]} && make setup")
+        at = e.assay9_commit.removesuffix("-dirty")[:12]
+        lines.append(f"  in a clone of assay9: git checkout {at} && make setup")
+        lines.append("  . .venv/bin/activate")
     # --results is a private directory of the writer
     words = _without(shlex.split(e.command), "--results") if _splits(e.command) else []
     if words:
@@ -134,7 +136,7 @@ def reproduce(seen: Overview, case: CaseResult | None) -> Section:
             mount = ["--mount", case.mount] if case.mount else []
             alone = shlex.join([*_without(words, *_CHOOSES), "-k", case.case_id, *mount])
             lines += wrapped(f"one case: {alone}", "  ", "      ")
-    return Section("REPRODUCE", lines, least=4)
+    return Section("REPRODUCE", lines, least=5)
 
 
 def _splits(text: str) -> bool:
