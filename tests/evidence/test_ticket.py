@@ -310,7 +310,7 @@ QUESTIONS = {
     "how long was the soak's load": "SOAK .*soak-x: PASS .*1 h 0+ min of load in each of 1 workload, set-up",
     "what did it come to": "tree: 2 pass, 1,800 units of work",
     "what was injected": "faults kill",
-    "how did memory and stalls behave": "memory of the device: grows by .* stalls of tree: longest silence 3 s",
+    "how did memory and stalls behave": "device: memory .*longest silence 3 s",
     "how is it seen again": "assay9 run qemu --jobs 2 one case: assay9 run qemu -k",
     "where is the evidence, by what hash": r"record\.json \(.*schema \d+\).* sha256 [0-9a-f]{64}",
     "what holds the evidence together": "SHA256SUMS there has the hash of every file",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from conformance.reports.ticket.layout import Section, labelled, sentence
 _SCHEMA = 2
 _FEW = 4
 _MEASURED = 4
+_HOURLY = re.compile(r"(?: descriptors| threads|) an hour")
+_STEADY = re.compile(r" \(99 %: [+-]0\.00 to [+-]0\.00\)")
+"""The interval of what did not change at all."""
 
 
 def soak(run_dir: Path, target: str, *, whole: bool) -> Section:
@@ -75,15 +79,13 @@ def _lines(run_dir: Path, data: dict[str, Any], target: str, whole: bool) -> lis
     measured = [j for j in by["pass"] if j.get("figures") and not str(j["name"]).startswith("iterations")]
     if not whole:
         measured = [j for j in measured if not str(j["name"]).endswith(("of the runner", "of the guest"))]
-    figures = []
-    for judgement in () if machines else measured if whole else measured[:_MEASURED]:
-        reason = str(judgement["reason"])
-        if not whole:  # the figure, at its end
-            reason = reason.rpartition("; ")[2].partition(", level ")[0].replace(" descriptors an hour", "/h")
-            reason = reason.replace(" threads an hour", "/h").replace(" an hour", "/h")
-        figures.append(f"{str(judgement['name']).removeprefix('leak: ')}: {reason}")
-    for figure in figures if whole else [sentence(figures, "; ")]:
-        lines += labelled("measured", figure)
+    if machines:
+        measured = []
+    if whole:
+        for judgement in measured:
+            lines += labelled("measured", f"{str(judgement['name']).removeprefix('leak: ')}: {judgement['reason']}")
+    else:
+        lines += labelled("measured", _figures(measured[:_MEASURED]))
     if whole:
         lines += labelled("hold", sentence(_names(by["pass"], bool(machines))))
     journal = next((file for file in (run_dir / "journal.sqlite", run_dir / "journal.db") if file.exists()), None)
@@ -95,6 +97,18 @@ def _lines(run_dir: Path, data: dict[str, Any], target: str, whole: bool) -> lis
     if len(machines) > _FEW:
         lines += labelled("", f"the journals of {len(machines) - _FEW} more machines: see report.json there")
     return lines
+
+
+def _figures(judgements: list[dict[str, Any]]) -> str:
+    """`device: memory +0.3 MB/h (99 %: -0.4 to +1.2), threads +0.0/h`: the figures of a thing together."""
+    found: dict[str, list[str]] = {}
+    for judgement in judgements:
+        figure = str(judgement["reason"]).rpartition("; ")[2].partition(", level ")[0]
+        figure = _STEADY.sub("", _HOURLY.sub("/h", figure))
+        named = str(judgement["name"]).removeprefix("leak: ").removeprefix("stall: ")
+        what, _, of = named.partition(" of the ")
+        found.setdefault(of or what, []).append(f"{what} {figure}" if of else figure)
+    return sentence((f"{of}: {sentence(figures)}" for of, figures in found.items()), "; ")
 
 
 def _together(names: list[str]) -> str:
