@@ -24,9 +24,15 @@ def open_in(vantage: Vantage, flags: int = os.O_RDWR) -> int:
     return fd
 
 
+PATIENCE = 45.0
+"""Seconds that a call has which waits for a lock: Linux's 9P client repeats Tlock every 30 seconds while the server
+says that the lock is held (P9_LOCK_TIMEOUT)."""
+
+
 def two(share: Share) -> tuple[Vantage, int, Vantage, int]:
     """Two processes of the guest with the same file open."""
     share.inside.create("fred", b"0123456789")
+    share.inside.timeout = PATIENCE
     other = share.inside.spawn("other")
     return share.inside, open_in(share.inside), other, open_in(other)
 
@@ -41,13 +47,9 @@ def still_waits(pending: Pending[None]) -> None:
     )
 
 
-RETRY = 30.0
-"""Seconds between two attempts of Linux's 9P client whose server says that a lock is held (P9_LOCK_TIMEOUT)."""
-
-
 def is_granted(pending: Pending[None]) -> None:
     """The call returns, at the latest with the client's next attempt."""
-    require("a lock that nothing conflicts with any more is granted", pending.finished(RETRY + 15.0), code="hung")
+    require("a lock that nothing conflicts with any more is granted", pending.finished(PATIENCE), code="hung")
     pending.result()
 
 
