@@ -51,7 +51,7 @@ def test_raw_messages_reach_the_device_through_its_guest(remote: Remote) -> None
 
 
 def test_a_soak_of_20_minutes_with_pause_and_power_cut_watches_the_process_there(remote: Remote) -> None:
-    words = ["--workload=tree", "--for=20m", "--set=tree.steps=300", "--sample=5", "--fault-every=90s"]
+    words = ["--workload=tree", "--for=20m", "--set=tree.steps=20", "--sample=5", "--fault-every=120s"]
     words += ["--fault=pause", "--fault=power-cut", *(f"--accept-unknown={judge}" for judge in ACCEPTABLE)]
     done = remote.assay9("soak", "run", "qemu-remote", *remote.qemu, *words)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
