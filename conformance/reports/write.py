@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from conformance.errors import InfrastructureError, SuiteError
+from conformance.errors import InfrastructureError, SuiteError, UsageError
 from conformance.evidence.manifest import write_manifest
 from conformance.evidence.record import RECORD, load_run
 from conformance.gating.baseline import Baseline
@@ -40,12 +40,13 @@ def write_reports(
 
     The ticket's text has a section on a soak run if one is given, and a comparison with a baseline.
 
-    Raises UsageError if `run_dir` is not a run, InfrastructureError if the disk fails, SuiteError if the writer of a
-    report is defective. The record is unchanged in any case, and the other reports are written.
+    Raises UsageError if `run_dir` is not a run or `soak` no soak, InfrastructureError if the disk fails, SuiteError if
+    the writer of a report is defective. The record is unchanged in any case, and the other reports are written.
     """
     record = load_run(run_dir)
     written: list[Path] = []
     refused: OSError | None = None
+    wrong: UsageError | None = None
     broken: dict[str, Exception] = {}
     for kind in kinds:
         name, where = REPORTS[kind]
@@ -56,6 +57,8 @@ def write_reports(
             _whole(run_dir / name, partial(write, record))
         except OSError as e:
             refused = e
+        except UsageError as e:  # the soak that was named is none
+            wrong = e
         except Exception as e:  # noqa: BLE001 - a defect of one must cost neither the others nor the run's summary
             broken[name] = e
         else:
@@ -65,6 +68,8 @@ def write_reports(
             write_manifest(run_dir, frozenset(name for name, _ in REPORTS.values()))
         except OSError as e:
             refused = e
+    if wrong is not None:
+        raise wrong
     if refused is not None:
         raise InfrastructureError(
             f"not every report could be written: {refused.filename or run_dir}: {refused.strerror or refused}",

@@ -147,6 +147,14 @@ def test_one_line_with_the_remedy(
     assert set((tmp_path / "results").iterdir()) <= before, "nothing was made"
 
 
+@pytest.mark.parametrize("words", [[], ["--print"]])
+def test_a_run_in_the_place_of_a_soak_is_one_line(words: list[str], runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "A", tmp_path / "A", symlinks=True)
+    done = CliRunner().invoke(report, [str(tmp_path / "A"), "--soak", str(runs / "B"), *words])
+    assert isinstance(done.exception, UsageError), done.exception
+    assert f"no soak report {runs / 'B'}/report.json" in str(done.exception)
+
+
 def without(key: str) -> Callable[[dict[str, Any]], str]:
     def damaged(made: dict[str, Any]) -> str:
         return json.dumps({name: value for name, value in made.items() if name != key})
