@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.errors import Undrivable
+from conformance.errors import InfrastructureError, Undrivable
 from conformance.sut.hypervisor.machine import Machine
 from conformance.sut.hypervisor.tables import BackingTable, HypervisorTarget
 from guests.agent.hosts import LocalHost
@@ -18,6 +18,9 @@ from tests.targets import loaded
 
 PROGRAM = Path(__file__).parent / "zfs_program.py"
 POOL: dict[str, dict[str, str]] = {"tank": {}, "zroot": {}}
+
+MADE = {"assay9:made": "yes"}
+"""The property of a data set that the suite has made."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,23 @@ def test_the_data_set_has_its_properties(host: Callable[[str], Zfs], left: bool)
     """If an earlier run had left the data set, `zfs create -p -o quota=4G` set no quota at all."""
     zfs = host("bhyve-illumos")
     if left:
-        zfs.state.write_text(json.dumps(POOL | {zfs.dataset: {}}))
+        zfs.state.write_text(json.dumps(POOL | {zfs.dataset: MADE}))
     zfs.machine.make_backing()
     top = str(zfs.path.parent)
-    assert zfs.sets[zfs.dataset] == {"quota": "4G", "setuid": "off", "devices": "off", "mountpoint": top}
+    assert zfs.sets[zfs.dataset] == MADE | {"quota": "4G", "setuid": "off", "devices": "off", "mountpoint": top}
     assert zfs.path.is_dir()
     assert zfs.machine.remove_backing() == [] and zfs.sets == POOL
+
+
+@pytest.mark.parametrize("name", ["bhyve-illumos", "bhyve-freebsd"])
+def test_a_data_set_of_the_users_is_neither_changed_nor_removed(host: Callable[[str], Zfs], name: str) -> None:
+    """A run with an existing data set changed its mount point, and destroyed it with everything below at its end."""
+    zfs = host(name)
+    theirs: dict[str, dict[str, str]] = POOL | {zfs.dataset: {"mountpoint": "/data"}, f"{zfs.dataset}/home": {}}
+    zfs.state.write_text(json.dumps(theirs))
+    with pytest.raises(InfrastructureError, match=f"{zfs.dataset} is not of assay9: give a new name"):
+        zfs.machine.make_backing()
+    assert zfs.machine.remove_backing() == [] and zfs.sets == theirs
 
 
 @pytest.mark.parametrize("setting", ["quota=2m", "setuid=off", "devices=off"])

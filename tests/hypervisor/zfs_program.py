@@ -1,7 +1,8 @@
 """A simulated zfs(8) for tests: data sets, their properties and their mount points are a JSON file beside the program.
 
-As on illumos: `create -p` of a data set that is there succeeds and ignores each -o; `set` takes one property;
-`destroy` requires -r if there are children. $NO_PROPERTY names a property that this system does not have.
+As on illumos: `create -p` of a data set that is there succeeds and ignores each -o; `set` takes one property; `get`
+prints the value of one, nothing where it is not set; `destroy` requires -r if there are children. $NO_PROPERTY names a
+property that this system does not have.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ def main(command: str, *words: str) -> None:
         sets[name] = made
     elif name not in sets:
         refuse(f"cannot open '{name}': dataset does not exist")
+    elif command == "list" and not options:
+        print(name)
+    elif command == "get" and options[:-1] == ["-H", "-o", "value", "-s", "local"]:
+        print(*(value for key, value in sets[name].items() if key == options[-1]))
     elif command == "set" and len(options) == 1:
         apply(sets[name], options[0])
     elif command == "destroy":
