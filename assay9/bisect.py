@@ -45,7 +45,11 @@ class Search:
     "--repo", type=click.Path(path_type=Path), required=True, help="The checkout of the device's sources: ~/src/qemu."
 )
 @click.option(
-    "--build", type=WORD, required=True, metavar="CMD", help="What builds it there, e.g. 'make -C build -j8'."
+    "--build",
+    type=WORD,
+    required=True,
+    metavar="CMD",
+    help="The command that builds it there, e.g. 'make -C build -j8'.",
 )
 @click.option(
     "-k", "expression", type=WORD, required=True, metavar="CASE", help="The case, as `assay9 run -k` takes it."

@@ -57,7 +57,7 @@ def explore(
     A sequence that fails is shortened, printed as a case that can be pasted into the library, and kept as a file for
     `assay9 replay`. At the end it prints how many calls were judged, and which operations met which states.
 
-    Exit status: 0 nothing unexpected, 1 a sequence failed, 2 usage, 3 the machine failed.
+    Exit status: 0 nothing unexpected, 1 a sequence failed, 2 usage, 3 the infrastructure failed.
     """
     seconds = seconds_of(time_text)
     check_results(results)
@@ -87,7 +87,7 @@ def replay(file: Path, target: str | None, mount_text: str, options: Mapping[str
 
     A run keeps such a file for each sequence that fails: RUN/sequences/*.json.
 
-    Exit status: 0 it passes or is declared, 1 it fails, 2 usage, 3 the machine failed.
+    Exit status: 0 it passes, or its failure is declared; 1 it fails, 2 usage, 3 the infrastructure failed.
     """
     try:
         said = json.loads(file.read_text(encoding="utf-8"))

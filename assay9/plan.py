@@ -114,6 +114,7 @@ def plan(matrix: Path, plan_file: Path, runs: tuple[str, ...], results: Path) ->
     security_models = ["passthrough", "mapped-xattr"]
     tags = ["root"]
 
+    \b
     [[soak]]
     target = "qemu"
     machines = 20

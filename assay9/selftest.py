@@ -101,7 +101,7 @@ _items: dict[str, dict[str, list[Item]]] = {}
     "progress_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Keep what was tried there, and go on where an earlier call with the same FILE was interrupted.",
+    help="Record in FILE what was tried, and continue where an earlier call with the same FILE was interrupted.",
 )
 def selftest(
     target: str | None,

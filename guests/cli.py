@@ -105,7 +105,7 @@ def build(names: tuple[str, ...], every: bool, again: bool, packages: tuple[str,
     Needs mmdebstrap, squashfs-tools and, for an ordinary user, uidmap; and a Debian mirror, which
     mmdebstrap finds by itself. Once built, an image is used without network.
 
-    NAME may also be uml (a User-Mode Linux kernel, compiled here in some minutes), qemu11 (QEMU 11.1 in its own root)
+    NAME may also be uml (a User-Mode Linux kernel, compiled here in a few minutes), qemu11 (QEMU 11.1 in its own root)
     or v86 (the emulator v86 from npm, and a 32-bit guest for it).
     """
     buildable = (*recipe_names(), *_FURTHER)

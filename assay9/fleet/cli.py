@@ -22,7 +22,11 @@ def fleet() -> None:
 
 @fleet.command("run")
 @click.argument("matrix", type=click.Path(path_type=Path))
-@click.option("--scheduler", metavar="ADDRESS", help="A dask scheduler, tcp://HOST:PORT. Without it, workers here.")
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="A dask scheduler, tcp://HOST:PORT. Without it, workers start on this machine.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),

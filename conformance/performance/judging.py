@@ -86,7 +86,7 @@ class Judgement:
     """The gate's verdict on a benchmark."""
 
     status: int
-    """0 nothing is surely slower; 1 something is; 3 it cannot be said."""
+    """0 nothing is surely slower; 1 something is; 3 the measurements do not decide it."""
     why: str
     judged: list[Slower]
 

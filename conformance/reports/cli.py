@@ -172,7 +172,7 @@ def gate(
     assay9 run qemu; assay9 gate qemu --baseline qemu.baseline.json
 
     Of a benchmark (`assay9 bench`): 1 something is slower than the other by more than --slower with that confidence,
-    or than in the benchmark that --baseline names; 3 it cannot be said.
+    or than in the benchmark that --baseline names; 3 the measurements do not decide it.
 
     \b
     assay9 gate bench-qemu --slower 20 --confidence 99
@@ -219,7 +219,7 @@ def baseline() -> None:
 @click.option("--force", is_flag=True, help="Save it even if the run is incomplete.")
 @results_option()
 def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
-    """Save RUN as the baseline FILE: JSON, one case a line, made to be committed.
+    """Save RUN as the baseline FILE: JSON, one case a line, meant to be committed.
 
     A run that was interrupted, or whose machine broke, is refused: it would hide that later runs lose the cases that it
     misses.

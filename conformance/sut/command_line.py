@@ -71,8 +71,8 @@ def options_of_kinds(function: Callable[..., T], *, soak: bool = False) -> Calla
         options = {one.field: value for one in chosen if (value := given.pop(one.key))}
         return function(*arguments, options=options, **given)
 
-    # click reverses the order of decorators
-    for one in sorted(chosen, key=lambda one: (GUEST, SERVER, RUNNING).index(one.flag.group), reverse=True):
+    by_heading = sorted(chosen, key=lambda one: (GUEST, SERVER, RUNNING).index(one.flag.group))
+    for one in reversed(by_heading):  # click reverses the order of decorators
         shape: dict[str, Any] = {"is_flag": True} if one.switch else {"type": WORD, "multiple": one.many}
         metavar = {} if one.switch else {"metavar": one.flag.metavar or None}
         under(one.flag.group)(one.flag.name, one.key, help=one.flag.help, **shape, **metavar)(gathered)

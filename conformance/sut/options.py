@@ -15,7 +15,7 @@ from pydantic import Field
 from conformance.tables import Strict, word
 from guests.host.file_systems import KINDS
 
-GUEST, SERVER, RUNNING = "A target with a guest", "A server or device of yours", "A share that runs already (attach)"
+GUEST, SERVER, RUNNING = "A target with a guest", "A server or device of yours", "An existing share (attach)"
 """Headings of --help."""
 
 
@@ -70,8 +70,8 @@ class ExportOptions(RunOptions):
         Annotated[str, word("file system", KINDS)] | None,
         Flag(
             "--export-fs",
-            "The exported directories lie on a new file system of that kind: ext4, ext4-small-inodes, ext4-casefold, "
-            "xfs, btrfs, tmpfs, overlay, fuse2fs. Default: what /var/tmp lies on.",
+            "Put the exported directories on a new file system of this kind: ext4, ext4-small-inodes, ext4-casefold, "
+            "xfs, btrfs, tmpfs, overlay, fuse2fs. Default: the one that /var/tmp is on.",
             "does not have its exported directory made by the suite",
             metavar="KIND",
             chooses=True,

@@ -18,6 +18,7 @@ from conformance.sut.hypervisor.kind import values_of
 from conformance.sut.hypervisor.tables import HypervisorTarget
 from conformance.sut.layers import default_layers, drivable, said_of_left_out
 from conformance.sut.load import load, names
+from conformance.sut.options import GUEST, RUNNING, SERVER
 from conformance.sut.registry import flags
 from guests.machines.qemu import check as qemu_check
 
@@ -117,3 +118,13 @@ def test_a_mapped_security_model_leaves_the_layers_below_a_mount_out(model: str)
     assert set(default_layers(target)) - set(default_layers(target, options)) == {"wire", "ring"}
     assert [line for line in said_of_left_out(target, options) if model in line and "--layer wire" in line]
     assert default_layers(target, {"security_model": "none"}) == default_layers(target, {"security_model": None})
+
+
+def test_help_lists_the_options_of_kinds_as_they_are_declared() -> None:
+    """Options that refer to those above them would otherwise refer to nothing."""
+    text = run.get_help(run.make_context("run", [], resilient_parsing=True))
+    names = [one.flag.name for one in flags().values()]
+    assert [name for _, name in sorted((text.index(f"\n  {name} "), name) for name in names)] == [
+        one.flag.name
+        for one in sorted(flags().values(), key=lambda one: (GUEST, SERVER, RUNNING).index(one.flag.group))
+    ]

@@ -38,7 +38,7 @@ class MachineOptions(GuestOptions):
         tuple[str, ...],
         Flag(
             "--qemu-arg",
-            "A further argument for it, e.g. -L, then its directory (repeatable).",
+            "A further argument for QEMU, e.g. -L, then its directory (repeatable).",
             "runs no QEMU",
             metavar="ARG",
         ),
