@@ -25,22 +25,25 @@ CAME_WITH = {
         3d57c7d 62693b3 801967a c6ac3d4 85f50fb 5089afe 7bbe0ec 60c032a 096de8d f9d74be e86561a e348ca4 b30374b
         5c92f6b fbb89c1 5438376 192e09a 9ca252c c066204 b6df5f1 313b86c 843c311 d2522c6 2f88cba
         50366ea 102251f 1a43a21 8da4614 4b517b6 877ef93 043a231 17fa598 a97f60e 069d441 ac6dadd c397394 aa776c5
+        43c2948 99bb40d efe8822 3488282
     """,
     "evidence, gate and fleet": """
         fccddbe 38e5be2 57ecb52 4454a16 0b77715 a032934 b66abcd 5761afb ac996b2 a3eae9d 8645469 8ba20bf 6bbccc9
         499cc7e 3ff2217 8bcc377 d7552af bebd9a7 4312279 2027b54 bc73249
         dc4cf54 e5f8ddc c735ccb
         dfb8386 e6f14a3 c6e66e7 d88fa4f c52fa89 0cceaf6 f21fd9c 5da80dd 18c3126 d07dc91 5778f07 dad5207 efef3a8 c2a7cb7
+        7e5ca75
     """,
     "detecting power": """
         e1d8f65 e20b78a 7387935 72c6bff 5aef08d f8e5efd 270de73 7e738fb fe9f5ea 079b601 ddfe394 4f63702 e296105
         5dbaf79 040d2bc 2310d16 258e409 2435c99 90ad185 97e712d 8b0a503 a71915c 4ec885b e3419c0 1e0cb84
         f855898 c021438 a8fc121 7161837 40ef12f 9efa385 30e42bd ed7ceaa f33e0a9 745f360 18c3c66 bf1511d 9490482
+        67f81f4 909598b 08ec15c 25aea95 2766fa4 4c96f34 56adf25
     """,
     "a verdict that can be trusted": """
         8c194ad 83ac48e 7aeda19 db058e9 1d1b2a9 7a2b24e b70781b 112e41e d4b9217 ff737e0 c287991 fb645fd fce6721
         5076ece c61978e 960200e d03529a 7b825fd e7c7d12 a7988f5 614eb30 ed9cead 8b1b2cd a84e808 1eb5c9c 8f349d9 e9a8f5b
-        af8bb5e d6e752a
+        af8bb5e d6e752a 4b431a9 6d7e1ac a95f1d2 449aa75
     """,
 }
 """The commits of each part of the product that was built, or continued, after BEFORE."""
