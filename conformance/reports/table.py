@@ -55,8 +55,8 @@ def _runs(records: Sequence[Record], names: Sequence[str], where: Where) -> Iter
 
 
 def _requests(records: Sequence[Record], names: Sequence[str], where: Where) -> Iterator[str]:
-    yield "`yes`: the cases that need it hold; else how many of them do, and whose fault the others are; `no`: refused,"
-    yield "as declared."
+    yield "`yes`: the cases that need it hold; else how many of them do, whose fault the others are (the rest was not"
+    yield "drivable, or may differ); `no`: refused, as declared."
     yield ""
     yield from _header(["request", *names])
     for request in _REQUESTS:
