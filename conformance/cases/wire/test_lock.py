@@ -455,11 +455,39 @@ def test_getlock_names_the_holder(wire: Wire) -> None:
     _take(one, first, LOCK_TYPE_WRLCK, 10, 20, proc_id=4711, client_id=ONE)
     reply = two.getlock(second, LOCK_TYPE_WRLCK, 0, 0, **SECOND)
     _type("Tgetlock while another client holds a write lock", reply.locktype, LOCK_TYPE_WRLCK)
-    wanted = {"start": 10, "length": 20, "proc_id": 4711, "client_id": ONE}
+    _names(reply, start=10, length=20, proc_id=4711, client_id=ONE)
+
+
+def _names(reply: Rgetlock, **wanted: int | bytes) -> None:
+    """These fields of Rgetlock are those of the lock in the way."""
     for name, value in wanted.items():
         seen = getattr(reply, name)
         shown = seen if isinstance(seen, int) else bytes(seen)
         equal(f"{name} in Rgetlock, of the lock in the way", shown, value, code=f"field:{name}", call="Tgetlock")
+
+
+@case("WIRE-LOCK-037", covers=[Tgetlock], severity="varies")
+@pytest.mark.parametrize("holders", ["one", "two"])
+def test_getlock_where_locks_of_both_types_meet(wire: Wire, holders: str) -> None:
+    """Where a read lock and a write lock meet, of one process or of two, Tgetlock reports the one in the way, with its
+    own range and holder: the read lock is in the way of a write lock alone.
+    Source: chaos/diod protocol.md, getlock; fcntl(2), F_GETLK, and "adjacent locks of the same type are merged"."""
+    one, first, two, second = _two(wire)
+    reader: dict[str, Any] = {"proc_id": 4711, "client_id": ONE}
+    writer = reader if holders == "one" else {"proc_id": 4712, "client_id": ONE}
+    _take(one, first, LOCK_TYPE_RDLCK, 0, 10, **reader)
+    _take(one, first, LOCK_TYPE_WRLCK, 10, 10, **writer)
+    for kind, start, length, found in (
+        (LOCK_TYPE_WRLCK, 0, 10, LOCK_TYPE_RDLCK),
+        (LOCK_TYPE_WRLCK, 10, 10, LOCK_TYPE_WRLCK),
+        (LOCK_TYPE_RDLCK, 0, 20, LOCK_TYPE_WRLCK),
+    ):
+        reply = two.getlock(second, kind, start, length, **SECOND)
+        _type(f"Tgetlock of bytes {_bytes(start, length)}", reply.locktype, found)
+        if found == LOCK_TYPE_RDLCK:
+            _names(reply, start=0, length=10, **reader)
+        else:
+            _names(reply, start=10, length=10, **writer)
 
 
 @case("WIRE-LOCK-034", covers=[Tgetlock])
