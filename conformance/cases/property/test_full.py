@@ -341,7 +341,10 @@ def test_many_small_files(share: Share) -> None:
 
 @contextmanager
 def quota(share: Share, where: str, limit: int) -> Iterator[None]:
-    """A directory `own` in `where` that may hold `limit` bytes: a data set of the host, or a Btrfs file system."""
+    """A directory `own` in `where` that may hold `limit` bytes: a data set of the host, or a Btrfs file system.
+
+    Undrivable where neither can be made. Quotas of users of ext4 need CONFIG_QFMT_V2, which few kernels have built in.
+    """
     if share.mounted.host_mounts is not None:
         share.outside.mkdir(where)
         with dataset(share, f"{where}/own", f"quota={limit // MIB}m"):

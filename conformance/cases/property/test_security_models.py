@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
-from errno import EACCES, EINVAL, ENODATA, ENOENT, ENOSPC, EOPNOTSUPP, EPERM
+from collections.abc import Callable, Iterable, Iterator
+from errno import EACCES, EDQUOT, EINVAL, ENODATA, ENOENT, ENOSPC, EOPNOTSUPP, EPERM
 from functools import partial
 
 import pytest
 
 from conformance.case import UNCACHED, case
-from conformance.cases.property.mounting import must_succeed, succeeded, tmpfs
+from conformance.cases.property.mounting import must_run, must_succeed, succeeded, tmpfs
+from conformance.cases.property.test_full import quota
 from conformance.cases.vfs.outcomes import plain
 from conformance.checks import Errno, equal, fields, holds, one_of
 from conformance.vfs.deployment import Device
@@ -30,6 +31,8 @@ MAPPED: tuple[SecurityModel, ...] = ("mapped-xattr", "mapped-file")
 ALL: tuple[SecurityModel, ...] = ("passthrough", *MAPPED, "none")
 METADATA = ".virtfs_metadata"
 SECRET = 0o600
+NO_ROOM = (ENOSPC, EOPNOTSUPP, EDQUOT)
+QUOTA = 16 << 20
 
 
 def there(share: Share, model: SecurityModel) -> Share:
@@ -346,17 +349,17 @@ def test_set_id_programs(share: Share, model: SecurityModel) -> None:
     equal("output of id -u, set-user-ID of root,", ran["stdout"], b"0\n", code="content")
 
 
-CHANGES: dict[str, Callable[[Vantage], object]] = {
-    "create": lambda inside: inside.create("t/new", b"", 0o640),
-    "mkdir": lambda inside: inside.mkdir("t/new", 0o2750),
-    "symlink": lambda inside: inside.symlink("target", "t/new"),
-    "fifo": lambda inside: inside.mknod("t/new", stat.S_IFIFO | 0o640, 0),
-    "chmod": lambda inside: inside.chmod("t/fred", 0o4711),
-    "chown": lambda inside: inside.chown("t/fred", 1001, 1002),
-    "link": lambda inside: inside.link("t/barney", "t/new"),
-    "rename": lambda inside: inside.rename("t/barney", "t/d/new"),
+CHANGES: dict[str, Callable[[Vantage, str], object]] = {
+    "create": lambda inside, at: inside.create(f"{at}/new", b"", 0o640),
+    "mkdir": lambda inside, at: inside.mkdir(f"{at}/new", 0o2750),
+    "symlink": lambda inside, at: inside.symlink("target", f"{at}/new"),
+    "fifo": lambda inside, at: inside.mknod(f"{at}/new", stat.S_IFIFO | 0o640, 0),
+    "chmod": lambda inside, at: inside.chmod(f"{at}/fred", 0o4711),
+    "chown": lambda inside, at: inside.chown(f"{at}/fred", 1001, 1002),
+    "link": lambda inside, at: inside.link(f"{at}/barney", f"{at}/new"),
+    "rename": lambda inside, at: inside.rename(f"{at}/barney", f"{at}/d/new"),
 }
-"""What needs room on the host for a record beside, or for a part of it."""
+"""What needs room on the host for a record beside, or for a part of it, in that directory."""
 
 
 def filled(outside: Vantage, makes: bool) -> Iterator[Callable[[], object]]:
@@ -387,16 +390,16 @@ def filled(outside: Vantage, makes: bool) -> Iterator[Callable[[], object]]:
     yield from (*inodes[:makes], *attributes, *inodes[makes:])
 
 
-def portrait(s: Share, model: SecurityModel) -> dict[str, object]:
+def portrait(s: Share, model: SecurityModel, at: str) -> dict[str, object]:
     """All that a refused call must leave: names and attributes inside, names and records outside."""
     seen: dict[str, object] = {}
-    for directory in ("t", "t/d"):
+    for directory in (at, f"{at}/d"):
         for vantage in (s.inside, s.outside):
             names = sorted(name for name in vantage.listdir(directory) if name != METADATA)
             seen[f"names in {directory!r} {vantage.name}"] = names
         if model == "mapped-file" and METADATA in s.outside.listdir(directory):
             seen[f"records in {directory!r}"] = sorted(s.outside.listdir(f"{directory}/{METADATA}"))
-    for name in ("t/fred", "t/barney"):
+    for name in (f"{at}/fred", f"{at}/barney"):
         status = s.inside.lstat(name)
         seen[f"{name!r} inside"] = {field: status[f"st_{field}"] for field in ("mode", "uid", "gid", "nlink")}
         seen[f"record of {name!r}"] = mapped(s.outside, name, model)
@@ -429,17 +432,64 @@ def test_all_or_nothing(share: Share, model: SecurityModel, change: str) -> None
             s.outside.mkdir(name)
         s.outside.create("t/fred", b"of the host")
         s.inside.create("t/barney", b"content", 0o611)
-        before = portrait(s, model)
-        refused = 0
-        for make_room in filled(s.outside, change not in ("chmod", "chown")):
-            try:
-                CHANGES[change](s.inside)
-            except OSError as e:
-                refused = e.errno or -1
-            else:
-                break
-            one_of(f"errno of {change}", Errno(refused), (ENOSPC, EOPNOTSUPP), code="errno", call=change)
-            for what, value in portrait(s, model).items():
-                equal(f"{what} after {change} was refused", value, before.get(what), code="changed")
-            make_room()
-        holds("the host has no room at first, and the call is refused", refused != 0, seen=refused, code="errno")
+        refused_until_it_works(s, model, change, "t", filled(s.outside, change not in ("chmod", "chown")))
+
+
+def refused_until_it_works(
+    s: Share, model: SecurityModel, change: str, at: str, more_room: Iterable[Callable[[], object]]
+) -> None:
+    """The call is refused and changes nothing, until one of the calls that make room has made enough."""
+    before = portrait(s, model, at)
+    refused = 0
+    for make_room in more_room:
+        try:
+            CHANGES[change](s.inside, at)
+        except OSError as e:
+            refused = e.errno or -1
+        else:
+            break
+        one_of(f"errno of {change}", Errno(refused), NO_ROOM, code="errno", call=change)
+        for what, value in portrait(s, model, at).items():
+            equal(f"{what} after {change} was refused", value, before.get(what), code="changed")
+        make_room()
+    holds("the host has no room at first, and the call is refused", refused != 0, seen=refused, code="errno")
+
+
+@case(
+    "MODEL-014",
+    needs=[*NEEDS, "mount-namespace"],
+    control=False,
+    caches=UNCACHED,
+    seconds=120,
+)
+@pytest.mark.parametrize("model", MAPPED)
+@pytest.mark.parametrize("change", ["create", "symlink", "chmod"])
+def test_all_or_nothing_of_a_quota(share: Share, model: SecurityModel, change: str) -> None:
+    """In the mapped models a call for whose record, or for a part of it, the host's quota leaves no room fails with
+    EDQUOT and changes nothing, however little is missing; once the quota is larger it works.
+    Source: POSIX open, symlink, chmod: what fails makes and changes nothing; open(2), setxattr(2) EDQUOT."""
+    s = there(share, model)
+    with quota(s, "q", QUOTA), s.without_comparison():
+        s.outside.mkdir("q/own/d")
+        s.outside.create("q/own/fred", b"of the host")
+        s.inside.create("q/own/barney", b"content", 0o611)
+        refused_until_it_works(s, model, change, "q/own", larger(s.outside, "q"))
+
+
+def larger(outside: Vantage, where: str) -> Iterator[Callable[[], object]]:
+    """Use the quota of the directory `own` of that Btrfs file system up; calls that raise it by little, one by one.
+
+    A change reserves space for the blocks of its tree before it is made, and keeps that until it is committed. Source:
+    fs/btrfs/qgroup.c btrfs_qgroup_reserve_meta; a block is 16 KiB.
+    """
+    root = f"{outside.root}/{where}"
+    own = must_run(outside, "btrfs", "inspect-internal", "rootid", f"{root}/own").strip()
+
+    def limit(size: int) -> None:
+        must_run(outside, "btrfs", "filesystem", "sync", root)
+        must_run(outside, "btrfs", "qgroup", "limit", str(size), f"0/{own}", root)
+
+    least = 1 << 14
+    limit(least)
+    for step in range(1, 200):
+        yield partial(limit, least + step * (1 << 14))
