@@ -139,7 +139,7 @@ class HostDirectory(OpenDirectory):
                     os.dup2(fd, self._fd, inheritable=False)
                 finally:
                     os.close(fd)
-        elif offset:
+        else:  # for 0, too: it is a rewind, and btrfs shows what was made since open(2) only after one
             os.lseek(self._fd, offset, os.SEEK_SET)
         self._fresh = False
         self._entries, self._at = _NONE, 0
