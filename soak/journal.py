@@ -355,7 +355,7 @@ def _lock(run_dir: Path) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
         os.close(fd)
-        raise UsageError(f"{run_dir} is being run by another process: `assay9 soak status {run_dir.name}`") from e
+        raise UsageError(f"{run_dir} is in use by another process: `assay9 soak status {run_dir.name}`") from e
     return fd
 
 

@@ -64,7 +64,7 @@ def perform(inside: AgentLink, request: Request) -> Answer:
     except CallHung as error:
         raise WorkFailed(f"it did not end within {LIMIT:.0f} s") from error
     except FileNotFoundError:
-        raise InfrastructureError("the guest has no python3", "install it there: the work is done by it") from None
+        raise InfrastructureError("the guest has no python3", "install it there: the benchmark runs in it") from None
     if done["status"] != 0:
         said = done["stderr"].decode(errors="replace").strip().splitlines() or [f"status {done['status']}"]
         raise WorkFailed(said[-1])

@@ -116,7 +116,7 @@ def compare(runs: tuple[str, ...], fail_on: str | None, as_json: bool, results: 
     records = read_runs(names, results)
     seen = [changes(records[0], later) for later in records[1:]]
     if as_json and len(records) > 2:
-        raise UsageError("--json is of two runs: name the two, or leave it out")
+        raise UsageError("--json compares two runs: name both, or leave it out")
     if as_json:
         click.echo(json.dumps(as_data(seen[0]), indent=2))
     else:
@@ -249,6 +249,6 @@ def _beside(name: str, record: Record, results: Path) -> Baseline:
     if made.target != record.environment.target:
         raise UsageError(
             f"{name} is a baseline of target {made.target}, the run is of {record.environment.target}: a run is judged "
-            "beside its own target; `assay9 compare` sets implementations side by side"
+            "against a baseline of its own target; `assay9 compare` sets implementations side by side"
         )
     return made

@@ -133,7 +133,7 @@ def put_in(fault: SourceFault, sources: Path) -> str:
     file = sources / fault.file
     text = file.read_text() if file.is_file() else ""
     if text.count(fault.before) != 1:
-        raise SuiteError(f"{fault.name}: its text stands {text.count(fault.before)} times in {file}, not once")
+        raise SuiteError(f"{fault.name}: its text occurs {text.count(fault.before)} times in {file}, not once")
     file.write_text(text.replace(fault.before, fault.after))
     return text
 

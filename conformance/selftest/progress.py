@@ -40,7 +40,7 @@ class Progress:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} cannot be used for progress: {error}") from None
         if head.get("state") != state:
-            raise UsageError(f"{path} is of other sources, or of another command line: name a new file")
+            raise UsageError(f"{path} was written for other sources or another command line: name a new file")
 
     def keep(self, name: str, outcome: dict[str, Any]) -> None:
         """Add the outcome of `name`."""

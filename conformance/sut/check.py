@@ -29,7 +29,9 @@ def check_target(target: Target) -> None:
         check_layers(target, target.layers)
         for layer in target.left_out:
             if layer not in left_out(target):
-                raise UsageError(f"left_out.{layer}: a run without --layer has it, or cannot: leave the entry out")
+                raise UsageError(
+                    f"left_out.{layer}: a run without --layer includes it, or it cannot be driven: remove the entry"
+                )
         check_profile(target.profile)
     except UsageError as error:
         raise UsageError(f"target {target.name}: {error}") from None

@@ -49,7 +49,7 @@ class SshShell(Shell):
             if status == -1 and self._lost():
                 raise InfrastructureError(
                     f"the SSH connection to {self.where} was lost during {_shown(argv)}",
-                    "see the network, and whether the machine still runs",
+                    "check the network, and whether the machine still runs",
                 )
         finally:
             channel.close()

@@ -226,7 +226,7 @@ class AgentLink:
         taken = time.monotonic() - sent
         if "hung" in reply and taken < _SHARE * timeout:
             raise WrongClock(
-                f"the guest counts {timeout:.0f} s as over after {taken:.1f} s: its clock runs too fast",
+                f"{timeout:.0f} s pass in the guest within {taken:.1f} s: its clock runs too fast",
                 "its kernel measured it on a busy machine: run again",
             )
         self.seconds += reply.get("s", 0.0) + reply.get("o", 0.0)

@@ -125,7 +125,7 @@ TABLES: list[tuple[str, str]] = [
     ("layers = ['wire']\nkind = 'local'", "target mine: no layer wire"),
     (
         "kind = 'local'\nlayers = ['vfs']\nleft_out = { ring = 'r' }",
-        "left_out.ring: a run without --layer has it, or cannot",
+        "left_out.ring: a run without --layer includes it, or it cannot be driven",
     ),
     ("left_out = { vsf = 'r' }", "unknown layer 'vsf': did you mean 'vfs'?"),
     ("components = ['qemu-devcie']", "unknown component 'qemu-devcie': did you mean 'qemu-device'?"),

@@ -34,7 +34,7 @@ def test_what_was_tried_is_there_at_the_next_call(tmp_path: Path) -> None:
 
 def test_a_file_of_another_command_line_is_refused(tmp_path: Path) -> None:
     Progress(tmp_path / "progress", "wire")
-    with pytest.raises(UsageError, match="of other sources, or of another command line"):
+    with pytest.raises(UsageError, match="written for other sources or another command line"):
         Progress(tmp_path / "progress", "vfs")
 
 

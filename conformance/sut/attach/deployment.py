@@ -421,7 +421,9 @@ class AttachDeployment(ShareDeployment):
                 if (lost := self._hosts.pop(which, None)) is not None:
                     lost.close()
                 if time.monotonic() > limit:
-                    raise InfrastructureError(f"{self._facts[which].where} is not reached any more: {error}") from error
+                    raise InfrastructureError(
+                        f"{self._facts[which].where} can no longer be reached: {error}"
+                    ) from error
                 time.sleep(_PAUSE)
 
     def recover(self) -> None:
@@ -435,7 +437,9 @@ class AttachDeployment(ShareDeployment):
             self.control.calls.rmtree(self.control_root)
             self.control.calls.mkdir(self.control_root)
         if self.attached.mounted and mounted(self.inside, self.mount_point) is None:
-            raise InfrastructureError(f"the share is not mounted at {self.mount_point} any more", "mount it, run again")
+            raise InfrastructureError(
+                f"the share is not mounted at {self.mount_point} any more", "mount it, and run again"
+            )
         if self.attached.tag and self._mounted is None:
             self._mount(DEFAULT)
         self.traced = self._facts["guest"].root and self.inside.calls.trace_begin(self._several)
