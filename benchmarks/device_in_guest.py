@@ -5,6 +5,9 @@
 It needs root, because servers under test are contained. The output is the medians of the rounds and the ratio ours /
 QEMU's, above 1 where ours is faster. Pairs of rounds alternate in which device comes first. The archive to unpack is
 made of a directory of the host (--tree; default: 8 MiB of this Python's standard library).
+
+For stat and create there are two more columns, of our device's process for one call or file: how long it ran (looking
+for requests included), and how long it was ready to run while other processes had the processors.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from conformance.sut.qemu_vhost_user.deployment import VhostQemuDeployment
 from conformance.sut.qemu_vhost_user.tables import VhostUserTarget
 from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import LARGEST_MSIZE, MountOptions
+from guests.host.processes import Scheduled, scheduled
 from guests.machines.spec import MachineSpec, Share
 
 QEMUS = "qemu"
@@ -139,17 +143,31 @@ def main() -> None:
             machine.inside.calls_with(timeout=60).run(["cp", f"{WHERE}/tree.tar", "/control/tree.tar"])
             unmount(machine.inside, WHERE)
             print(f"{machine.hypervisor}, guest {machine.kernel}, {machine.machine.accelerator}; {files} files")
-            print(f"{'what':<8}{'mount':<28}{'ours':>10}{'QEMU':>10}  {'unit':<9}{'ours/QEMU':>9}")
+            print(
+                f"{'what':<8}{'mount':<28}{'ours':>10}{'QEMU':>10}  {'unit':<9}{'ours/QEMU':>9}"
+                f"{'ran':>13}{'waited':>13}"
+            )
             for what, unit, mount in ASKED:
                 if options.only and what not in options.only:
                     continue
                 seen: dict[str, list[float]] = {"share0": [], QEMUS: []}
                 size = options.mebibytes if mount.msize == LARGEST_MSIZE else options.mebibytes // _SMALLER
+                spent: list[Scheduled] = []
                 for turn in range(options.rounds):
                     for tag in sorted(seen, reverse=bool(turn % 2)):
+                        before = scheduled(machine.processes()["device"])
                         seen[tag].append(machine.rate(tag, what, mount, options.count, size))
+                        after = scheduled(machine.processes()["device"])
+                        if tag != QEMUS:
+                            spent.append(Scheduled(after.ran - before.ran, after.waited - before.waited))
                 ours, theirs = (statistics.median(rates) for rates in seen.values())
-                print(f"{what:<8}{mount!s:<28}{ours:>10.1f}{theirs:>10.1f}  {unit:<9}{ours / theirs:>9.2f}", flush=True)
+                line = f"{what:<8}{mount!s:<28}{ours:>10.1f}{theirs:>10.1f}  {unit:<9}{ours / theirs:>9.2f}"
+                if what in ("stat", "create"):
+                    ran, waited = (
+                        1e6 * statistics.median(column) / options.count for column in zip(*spent, strict=True)
+                    )
+                    line += f"{ran:>10.0f} us{waited:>10.0f} us"
+                print(line, flush=True)
         finally:
             machine.stop()
 

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -44,6 +44,24 @@ def processor_time(pid: int) -> float:
     """Seconds of processor time that a process has used, to a tick of the kernel's clock; 0 if there is none."""
     fields = stat_fields(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+
+
+class Scheduled(NamedTuple):
+    """How the kernel scheduled a process, in seconds summed over its threads. Source: proc(5), schedstat."""
+
+    ran: float
+    waited: float
+    """Ready to run, while other processes had the processors."""
+
+
+def scheduled(pid: int) -> Scheduled:
+    """How long the threads of ``pid`` ran and waited until now; zero if there is no such process."""
+    ran = waited = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            fields = thread.read_text(encoding="ascii").split()
+            ran, waited = ran + int(fields[0]), waited + int(fields[1])
+    return Scheduled(ran / 1e9, waited / 1e9)
 
 
 def start_time(pid: int) -> int | None:
