@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from conformance.case import CASES, Case
+from conformance.cases.vfs.test_mountable import mounted_at_or_above
 from conformance.catalogue.library import load_cases
 from conformance.errors import Undrivable
 from conformance.evidence.models import CaseResult
@@ -73,6 +74,22 @@ def runner(tmp_path: Path) -> Iterator[tuple[Runner, Local]]:
 
 def run(runner: Runner, case: Case, mount: MountOptions = DEFAULT) -> CaseResult:
     return runner.run(case, "", mount, partial(case.function))[0]
+
+
+@pytest.mark.parametrize(
+    ("where", "kind", "shown"),
+    [
+        ("/mnt/assay9-1/assay9-2", "9p", True),
+        ("/mnt/assay9-1", "9p", True),
+        ("/mnt/assay9-1", "ext4", False),
+        ("/mnt/assay9", "9p", False),
+        ("/mnt", "9p", True),
+    ],
+)
+def test_the_suite_may_work_below_the_mount(where: str, kind: str, shown: bool) -> None:
+    """On targets attach and hypervisor MOUNTABLE-001 failed: their mount is above the directory of the run."""
+    mounts = [["dev", "/dev", "devtmpfs", "rw"], ["share0", where, kind, "rw"]]
+    assert mounted_at_or_above("/mnt/assay9-1/assay9-2", mounts) is shown
 
 
 def test_what_fails_once_is_tried_again_on_a_fresh_machine(runner: tuple[Runner, Local]) -> None:
