@@ -105,3 +105,25 @@ def test_both_append(share: Share) -> None:
         vantage, fd = writers[number % 2]
         equal(f"bytes of line {number} that write(2) took", vantage.write(fd, line), len(line))
     equal("content of 'log' outside", share.outside.slurp("log"), b"".join(lines), code="content")
+
+
+@case("GUESTS-005", needs=NEEDS, covers=[Tread], caches=UNCACHED, control=False)
+@pytest.mark.parametrize("looked", [False, True], ids=["unknowing", "looked"])
+def test_reading_what_the_other_guest_has_cut_off(share: Share, looked: bool) -> None:
+    """A read at a place that another guest has cut off returns nothing, a read across the new end what is left, whether
+    the first guest has looked at the size since or not; both return at once.
+    Source: POSIX read: at or past the end of the file it returns 0; without a cache the end is the server's."""
+    there = share.another(SAME)
+    content = bytes(range(256)) * 320
+    share.inside.create("fred", content)
+    fd = share.inside.open("fred", os.O_RDONLY)
+    equal("last bytes before", share.inside.pread(fd, 100, len(content) - 100), content[-100:], code="content")
+    for length in (50_001, 8192, 1):
+        there.inside.truncate("fred", length)
+        if looked:
+            equal("size of 'fred' in the first guest", share.inside.fstat(fd)["st_size"], length, code="field:size")
+        for at in (length, length + 5000, len(content) - 100):
+            equal(f"bytes read at {at} of {length}", share.inside.pread(fd, 4096, at), b"", code="content")
+        left = content[max(length - 3000, 0) : length]
+        seen = share.inside.pread(fd, 8000, max(length - 3000, 0))
+        equal(f"bytes read across the end at {length}", seen, left, code="content")
