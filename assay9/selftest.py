@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from conformance.case import BY_NAME
 from conformance.catalogue.index import families, index
 from conformance.errors import InfrastructureError, SuiteError, UsageError
 from conformance.evidence.host import CHECKOUT
@@ -82,7 +83,13 @@ _items: dict[str, dict[str, list[Item]]] = {}
     metavar="FILE",
     help="Faults of this TOML file (repeatable). Default: those of tests/mutants in a checkout.",
 )
-@click.option("--layer", "layers", multiple=True, type=WORD, help="Only faults for cases of this layer (repeatable).")
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    type=WORD,
+    help="Only faults for cases of this layer (repeatable). Default: all but application.",
+)
 @click.option(
     "-k",
     "expression",
@@ -155,7 +162,8 @@ def _chosen(
 
     def wanted(fault: SourceFault | MessageFault) -> bool:
         named = any(expression in text for text in (fault.name, *fault.caught))
-        return named and (not layers or fault.layer in layers)
+        by_itself = fault.layer not in BY_NAME or bool(files or expression)
+        return named and (fault.layer in layers if layers else by_itself)
 
     return [one for one in source if wanted(one)], [one for one in messages if wanted(one)]
 

@@ -35,7 +35,10 @@ class Application(Strict):
     packages: tuple[str, ...] = ()
     """Debian packages beyond those of every guest image."""
     programs: tuple[str, ...] = ()
-    """What must be found in the guest, or it cannot be driven."""
+    """What must be found in the guest, or it cannot be driven: names of programs, or patterns of paths."""
+    paths: dict[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], str] = Field(default_factory=dict)
+    """Variables of the script -> where a build of the user's lies, unless the environment variable ASSAY9_ with that
+    name says so; what only this host has is copied into the guest."""
     caches: tuple[Annotated[str, word("cache mode", lambda: CACHES)], ...] = CACHES
     """The cache modes in which it can work at all."""
     needs: tuple[str, ...] = ()
@@ -45,7 +48,7 @@ class Application(Strict):
     hide: tuple[str, ...] = ()
     """Regular expressions: what they match in the output is left out of the comparison."""
     seconds: Annotated[float, Field(gt=0, le=3600)] = 300.0
-    """How long it may take in an emulated guest."""
+    """How long it may take on the guest's own file system of an emulated guest."""
 
 
 @functools.cache

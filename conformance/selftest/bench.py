@@ -41,7 +41,7 @@ from guests.host import signals
 SOURCES = {"server": Path("reference_server"), "guest": Path("guests/agent/payload")}
 """Whose fault it is -> the sources that are copied and changed."""
 TARGETS = {"wire": "reference", "ring": "reference-vhost-user"} | dict.fromkeys(
-    ("vfs", "property", "sequence"), "reference-uml"
+    ("vfs", "property", "sequence", "application"), "reference-uml"
 )
 """Layer -> the target whose server the faulty copy is."""
 

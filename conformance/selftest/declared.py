@@ -16,7 +16,7 @@ from conformance.selftest.rules import Rule
 from conformance.tables import Strict, read_as
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Mutated = Literal["ring", "wire", "vfs", "property", "sequence"]
+Mutated = Literal["ring", "wire", "vfs", "property", "sequence", "application"]
 
 
 class SourceFault(Strict):

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from assay9.cli import cli
-from conformance.cases.application.test_programs import failures
+from conformance.cases.application import calls
 from conformance.catalogue.applications import application, applications, packages
 from conformance.errors import UsageError
 from conformance.evidence.record import find_run, load_run
@@ -59,16 +59,54 @@ def test_the_layer_runs_where_it_is_named_and_brings_its_packages() -> None:
     assert asked_of(target, {}, ("vfs",)).load is None
 
 
-def test_the_calls_that_failed_are_named_without_what_differs_anyway() -> None:
-    trace = (
-        '4711  rename("/mnt/a/x", "/mnt/a/y") = -1 EXDEV (Invalid cross-device link)\n'
-        '4712  openat(AT_FDCWD, "/mnt/a/z", O_RDONLY) = 3\n'
-        "4712  ioctl(1, TCGETS, 0x7ffe12345678) = -1 ENOTTY (Inappropriate ioctl for device)\n"
+CONTROL = (
+    '10  openat(AT_FDCWD</own>, "z", O_RDONLY) = 3</own/z>\n'
+    '10  read(3</own/z>, "one", 8) = 3\n'
+    '11  newfstatat(AT_FDCWD</own>, "z", {st_dev=makedev(0xfe, 0), st_ino=17, st_mode=S_IFREG|0644, st_nlink=2, st_size=3, '
+    "st_mtime=1796053214 /* 2026-11-30 */, st_mtime_nsec=5}, 0) = 0\n"
+    '10  rename("/own/x", "/own/y" <unfinished ...>\n'
+    '11  write(4</own/log>, "A", 1) = 1\n'
+    "10  <... rename resumed>)             = 0\n"
+    '10  read(5</usr/lib/libc.so>, "elf", 8) = 3\n'
+)
+
+
+def on_share(*changes: tuple[str, str]) -> list[str]:
+    """The differences where the share's calls are those of the control but for `changes`."""
+    text = CONTROL.replace("/own", "/mnt/a").replace("st_ino=17", "st_ino=99").replace("1796053214", "1796053299")
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    once = CONTROL.replace('"A"', '"B"')
+    return list(calls.differences(calls.read(text, "/mnt/a"), [calls.read(one, "/own") for one in (CONTROL, once)]))
+
+
+def test_the_same_calls_elsewhere_and_at_another_time_do_not_differ() -> None:
+    assert on_share() == []
+
+
+def test_a_call_that_fails_on_the_share_alone_is_named_with_what_it_gave_elsewhere() -> None:
+    (seen,) = on_share(("resumed>)             = 0", "resumed>) = -1 EXDEV (Invalid cross-device link)"))
+    assert seen == (
+        'rename("./x", "./y") = -1 EXDEV (Invalid cross-device link), '
+        'on the guest\'s own file system rename("./x", "./y") = 0'
     )
-    assert failures(trace, "/mnt/a") == [
-        'rename("./x", "./y") = -1 EXDEV (Invalid cross-device link)',
-        "ioctl(1, TCGETS, N) = -1 ENOTTY (Inappropriate ioctl for device)",
-    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [('"one", 8) = 3', '"two", 8) = 3'), ("st_nlink=2", "st_nlink=1"), ("st_size=3", "st_size=4")]
+)
+def test_a_call_that_succeeds_with_another_result_is_named(before: str, after: str) -> None:
+    (seen,) = on_share((before, after))
+    assert after in seen and before in seen
+
+
+def test_what_differs_between_two_runs_elsewhere_is_not_compared() -> None:
+    assert on_share(('"A"', '"C"')) == []
+
+
+def test_calls_on_files_elsewhere_are_not_compared() -> None:
+    assert on_share(('"elf"', '"exe"')) == []
 
 
 def test_a_program_of_the_user_runs_and_what_differs_is_a_finding(tmp_path: Path) -> None:
