@@ -16,6 +16,8 @@ OPTIONS = ("-f", "-qq", "-y", "-s", "64", "-e", "signal=none", "-e", "trace=%fil
 its relatives return in full."""
 REMOVED = (
     (re.compile(r"0x[0-9a-f]+"), "N"),
+    (re.compile(r"(?<=,)\s*(?=\S)"), " "),  # where a call was interrupted
+    (re.compile(r"\s+\)"), ")"),
     (
         re.compile(
             r"(stx?_(?:ino|dev|mnt_id|blksize|blocks|mask|attributes|attributes_mask)(?:_major|_minor)?)=[^,}]+"
@@ -33,6 +35,7 @@ _LINE = re.compile(r"(\d+)\s+(.*)")
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(.*)")
 _CALL = re.compile(r"(\w+)\((.*)\)\s+= (.*)")
 _PATH = re.compile(r'<([^<>]*)>|"((?:[^"\\]|\\.)*)"')
+_NUMBER = re.compile(r"(?<!\d)\d{2,}(?!\d)")
 _BY_NAME = re.compile(
     r"access|chdir|chmod|chown|creat|execve|link|mkdir|mknod|open|readlink|rename|rmdir|stat|symlink|truncate|unlink|utime|xattr"
 )
@@ -55,6 +58,7 @@ class Calls:
 def read(trace: str, place: str) -> Calls:
     """The calls of a trace on files below `place`, with that replaced by a dot."""
     found = Calls()
+    processes = set(re.findall(r"^\d+", trace, re.MULTILINE))
     for text in _joined(trace):
         seen = _CALL.fullmatch(text)
         if seen is None:
@@ -65,7 +69,8 @@ def read(trace: str, place: str) -> Calls:
         line = f"{name}({arguments}) = {result}".replace(place, ".")
         for pattern, by in REMOVED:
             line = pattern.sub(by, line)
-        paths = _PATH.findall(arguments.replace(place, "."))
+        line = _NUMBER.sub(lambda number: "PID" if number[0] in processes else number[0], line)
+        paths = _PATH.findall(line.rpartition(" = ")[0])
         names = [shown or (text if _BY_NAME.search(name) else "") for shown, text in paths]
         key = " ".join([name, *filter(None, names)])
         found.lines[line] = None

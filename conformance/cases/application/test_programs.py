@@ -30,10 +30,18 @@ SLOWER = 50
 own limit: a busy machine slows both."""
 ENDED = 124
 """What timeout(1) ends with when the program has not ended."""
+END_LEFT = """
+for one in /proc/[0-9]*; do
+  case "$(readlink "$one/cwd")" in "$0" | "$0"/*) kill -9 "${one#/proc/}" ;; esac
+done
+"""
+"""Ends every process that works below a directory: a program that failed may leave its server."""
 SHOWN = 8
 """Calls that a finding shows."""
-TRACE_LIMIT = 256 << 20
-"""Bytes of a trace that are read."""
+TRACED = 32 << 20
+"""Bytes of the share's trace that are read."""
+EXPECTED = 48 << 20
+"""Bytes of the other traces: more, so that a call of the share is not missing there because it comes a little later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +96,13 @@ def compare(share: Share, name: str) -> None:
         raise SuiteError(
             f"{name} did not end on the guest's own file system: give it more than {application.seconds:.0f} s"
         )
+    if wanted.status:
+        raise SuiteError(f"{name} ends with {wanted.status} on the guest's own file system: {wanted.error}")
     limit = max(application.seconds, SLOWER * wanted.seconds)
     seen = played(share.inside, application, environment, "work", limit)
     share.inside.quietly.rmtree(reference)
     if differences(name, seen, wanted, limit):
-        blame(share, name, application, environment, limit)
+        blame(share, name, application, environment, limit if seen.status != ENDED else 60 + 10 * wanted.seconds)
     if not share.on_control and not share.alone:
         outside = share.outside.quietly.survey("work")
         for path in sorted(seen.tree):
@@ -145,6 +155,7 @@ def played(
     begun = time.monotonic()
     done = process.run(argv, seconds + 30, b"", directory, dict(environment))
     took = time.monotonic() - begun
+    process.quietly.run(["sh", "-c", END_LEFT, absolute(process, directory)], 60)
     said = done["stdout"].decode(errors="replace")
     for pattern in application.hide:
         said = re.sub(pattern, "", said)
@@ -158,6 +169,11 @@ def played(
     }
     error = done["stderr"].decode(errors="replace").strip()[-500:]
     return Outcome(done["status"], said.splitlines(), error, tree, took)
+
+
+def absolute(process: Vantage, directory: str) -> str:
+    """A name as the guest's other processes have it."""
+    return os.path.join(process.root, directory)
 
 
 def differences(name: str, seen: Outcome, wanted: Outcome, limit: float) -> bool:
@@ -193,8 +209,9 @@ def blame(share: Share, name: str, application: Application, environment: Mappin
         report(Finding(text, "value", {"what": name, "seen": "no trace"}))
         return
     own = f"{share.control.root}-reference"
-    runs = [traced(share, application, environment, at, limit) for at in (own, own, f"{share.inside.root}/traced")]
-    found = list(calls.differences(runs[2], runs[:2]))
+    controls = [traced(share, application, environment, own, limit, EXPECTED) for _ in range(2)]
+    seen = traced(share, application, environment, f"{share.inside.root}/traced", limit, TRACED)
+    found = list(calls.differences(seen, controls))
     if found:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         text = f"calls of {name} that differ on the share: {'; '.join(found[:SHOWN])}{more}"
@@ -207,13 +224,13 @@ def blame(share: Share, name: str, application: Application, environment: Mappin
 
 
 def traced(
-    share: Share, application: Application, environment: Mapping[str, str], directory: str, limit: float
+    share: Share, application: Application, environment: Mapping[str, str], directory: str, limit: float, room: int
 ) -> calls.Calls:
-    """The calls of one more run, in that directory."""
+    """The calls of one more run, in that directory, from the first `room` bytes of its trace."""
     trace = f"{share.control.root}-strace"
     options = (TRACER, *calls.OPTIONS, "-o", trace)
-    played(share.inside, application, environment, directory, SLOWER * limit, options)
-    text = share.inside.quietly.slurp(trace, TRACE_LIMIT).decode(errors="replace")
+    played(share.inside, application, environment, directory, limit, options)
+    text = share.inside.quietly.slurp(trace, room).decode(errors="replace")
     share.inside.quietly.unlink(trace)
     share.inside.quietly.rmtree(directory)
     return calls.read(text, directory)
