@@ -15,9 +15,11 @@ OPTIONS = ("-f", "-qq", "-y", "-s", "64", "-e", "signal=none", "-e", "trace=%fil
 """Of strace: calls on files and descriptors, of all processes, with the path behind each descriptor; what stat(2) and
 its relatives return in full."""
 REMOVED = (
-    (re.compile(r"0x[0-9a-f]+"), "N"),
     (re.compile(r"(?<=,)\s*(?=\S)"), " "),  # where a call was interrupted
     (re.compile(r"\s+\)"), ")"),
+    (re.compile(r"\)\s+= "), ") = "),
+    (re.compile(r"st_dev=makedev\([^)]*\)"), "st_dev=N"),
+    (re.compile(r"0x[0-9a-f]+"), "N"),
     (
         re.compile(
             r"(stx?_(?:ino|dev|mnt_id|blksize|blocks|mask|attributes|attributes_mask)(?:_major|_minor)?)=[^,}]+"
@@ -31,10 +33,22 @@ REMOVED = (
     (re.compile(r"(st[x]?_mode=S_IFDIR[^}]*?st[x]?_size=)\d+"), r"\1N"),
 )
 """What differs between any two runs, and between file systems that are both right (the size of a directory)."""
+NOT_COMPARED = re.compile(r"getcwd|getdents|fadvise|statfs|ioctl")
+"""Calls whose results differ between file systems that are both right."""
+NO_ACLS = re.compile(r'"system\.posix_acl_.* = -1 EOPNOTSUPP')
+"""What a share without posixacl answers, and programs expect."""
 _LINE = re.compile(r"(\d+)\s+(.*)")
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(.*)")
 _CALL = re.compile(r"(\w+)\((.*)\)\s+= (.*)")
 _PATH = re.compile(r'<([^<>]*)>|"((?:[^"\\]|\\.)*)"')
+_STRING = r'"(?:[^"\\]|\\.)*"(?:\.\.\.)?'
+_OUTPUTS = (
+    (re.compile(r"^p?read(v|64|v2)?$"), re.compile(_STRING)),
+    (re.compile("readlink"), re.compile(rf"(?<=, ){_STRING}(?=, \d+$)")),
+    (re.compile("(get|list)xattr"), re.compile(rf"(?<=, ){_STRING}(?=, \d+$)")),
+    (re.compile("stat"), re.compile(r"\{.*\}")),
+)
+"""Calls, and which part of their arguments is a result."""
 _NUMBER = re.compile(r"(?<!\d)\d{2,}(?!\d)")
 _BY_NAME = re.compile(
     r"access|chdir|chmod|chown|creat|execve|link|mkdir|mknod|open|readlink|rename|rmdir|stat|symlink|truncate|unlink|utime|xattr"
@@ -50,9 +64,9 @@ class Calls:
 
     lines: dict[str, None] = field(default_factory=dict)
     """Each different call with its result, in the order in which they ended."""
-    by_key: dict[str, dict[str, None]] = field(default_factory=dict)
-    """The call and the names in it -> those of `lines` that have them."""
-    key_of: dict[str, str] = field(default_factory=dict)
+    by_request: dict[str, dict[str, None]] = field(default_factory=dict)
+    """A call without its result -> those of `lines` that are this call."""
+    request_of: dict[str, str] = field(default_factory=dict)
 
 
 def read(trace: str, place: str) -> Calls:
@@ -63,45 +77,55 @@ def read(trace: str, place: str) -> Calls:
         seen = _CALL.fullmatch(text)
         if seen is None:
             continue
-        name, arguments, result = seen.groups()
-        if not _touches(name, arguments, place):
+        name, arguments, _ = seen.groups()
+        if NOT_COMPARED.search(name) or NO_ACLS.search(text) or not _touches(name, arguments, place):
             continue
-        line = f"{name}({arguments}) = {result}".replace(place, ".")
+        line = text.replace(place, ".")
         for pattern, by in REMOVED:
             line = pattern.sub(by, line)
         line = _NUMBER.sub(lambda number: "PID" if number[0] in processes else number[0], line)
-        paths = _PATH.findall(line.rpartition(" = ")[0])
-        names = [shown or (text if _BY_NAME.search(name) else "") for shown, text in paths]
-        key = " ".join([name, *filter(None, names)])
+        request = _request(line)
         found.lines[line] = None
-        found.by_key.setdefault(key, {})[line] = None
-        found.key_of[line] = key
+        found.by_request.setdefault(request, {})[line] = None
+        found.request_of[line] = request
     return found
 
 
 def differences(share: Calls, controls: Sequence[Calls]) -> Iterator[str]:
-    """The calls on the share that no run on the guest's own file system made with that result; failed ones first.
+    """The calls that had another result on the share than in both runs on the guest's own file system, in order; then
+    those that failed and were not made there.
 
-    A call that is no failure counts only if all the other runs made it, with results that did not differ.
+    A call counts only if its results in the other runs did not differ, or if it fails on the share alone.
     """
     first, *others = controls
     steady = {
-        key
-        for key, lines in first.by_key.items()
-        if all(other.by_key.get(key, {}).keys() == lines.keys() for other in others)
+        request
+        for request, lines in first.by_request.items()
+        if all(other.by_request.get(request, {}).keys() == lines.keys() for other in others)
     }
     later = []
     for line in share.lines:
         if any(line in one.lines for one in controls):
             continue
-        key = share.key_of[line]
-        expected = next(iter(first.by_key.get(key, {})), "")
-        against = f", on the guest's own file system {_short(expected)}" if expected else ""
-        if " = -1 E" in line:
-            yield f"{_short(line)}{against}"
-        elif key in steady:
-            later.append(f"{_short(line)}{against}")
+        request, failed = share.request_of[line], " = -1 E" in line
+        expected = next(iter(first.by_request.get(request, {})), "")
+        if expected and (failed or request in steady):
+            yield f"{_short(line)}, on the guest's own file system {_short(expected)}"
+        elif failed and not any(request in one.by_request for one in controls):
+            later.append(_short(line))
     yield from later
+
+
+def _request(line: str) -> str:
+    """A call without what it returned."""
+    seen = _CALL.fullmatch(line)
+    if seen is None:
+        return line
+    name, arguments, _ = seen.groups()
+    for calls, output in _OUTPUTS:
+        if calls.search(name):
+            arguments = output.sub("", arguments)
+    return f"{name}({re.sub(r'[0-9]+<', '<', arguments)})"
 
 
 def _joined(trace: str) -> Iterator[str]:

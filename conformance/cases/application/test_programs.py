@@ -57,10 +57,14 @@ class Outcome:
 
 LIMIT = 86400
 """Seconds for a case: each run of a program has a limit of its own."""
-WITH_ACLS = sorted(name for name, one in applications().items() if "acl" in one.needs)
 
 
-@pytest.mark.parametrize("name", sorted(applications().keys() - set(WITH_ACLS)))
+def that_need(feature: str) -> set[str]:
+    """The applications that declare to need it."""
+    return {name for name, one in applications().items() if feature in one.needs}
+
+
+@pytest.mark.parametrize("name", sorted(applications().keys() - that_need("acl") - that_need("xattr")))
 @case("PROGRAM-001", covers=[Twalk, Tgetattr, Tlopen, Tlcreate], cached_too=True, seconds=LIMIT)
 def test_a_program_does_the_same(share: Share, name: str) -> None:
     """A program that works on the guest's own file system works on the share: its exit status and output are the same,
@@ -69,11 +73,19 @@ def test_a_program_does_the_same(share: Share, name: str) -> None:
     compare(share, name)
 
 
-@pytest.mark.parametrize("name", WITH_ACLS)
+@pytest.mark.parametrize("name", sorted(that_need("acl")))
 @case("PROGRAM-002", covers=[Txattrcreate, Txattrwalk], needs=["acl"], mount="posixacl", cached_too=True, seconds=LIMIT)
 def test_a_program_that_handles_acls_does_the_same(share: Share, name: str) -> None:
     """The same for a program that copies ACLs, which a share has when it is mounted with posixacl.
     Source: acl(5); the program's own documentation."""
+    compare(share, name)
+
+
+@pytest.mark.parametrize("name", sorted(that_need("xattr") - that_need("acl")))
+@case("PROGRAM-003", covers=[Txattrcreate, Txattrwalk], needs=["xattr"], cached_too=True, seconds=LIMIT)
+def test_a_program_that_copies_attributes_does_the_same(share: Share, name: str) -> None:
+    """The same for a program that copies extended attributes.
+    Source: xattr(7); the program's own documentation."""
     compare(share, name)
 
 
@@ -82,7 +94,7 @@ def compare(share: Share, name: str) -> None:
     application = applications()[name]
     if share.mount.cache not in application.caches:
         raise Undrivable(f"{name} cannot work with cache={share.mount.cache}")
-    for feature in application.needs:
+    for feature in sorted({*application.needs} - {"acl", "xattr"}):  # those are of the cases
         share.need(feature, f"{name} needs it")
     environment = {
         **ENVIRONMENT,
