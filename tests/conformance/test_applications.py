@@ -62,8 +62,8 @@ def test_the_layer_runs_where_it_is_named_and_brings_its_packages() -> None:
 CONTROL = (
     '10  openat(AT_FDCWD</own>, "z", O_RDONLY) = 3</own/z>\n'
     '10  read(3</own/z>, "one", 8) = 3\n'
-    '11  newfstatat(AT_FDCWD</own>, "z", {st_dev=makedev(0xfe, 0), st_ino=17, st_mode=S_IFREG|0644, st_nlink=2, st_size=3, '
-    "st_mtime=1796053214 /* 2026-11-30 */, st_mtime_nsec=5}, 0) = 0\n"
+    '11  newfstatat(AT_FDCWD</own>, "z", {st_dev=makedev(0xfe, 0), st_ino=17, st_mode=S_IFREG|0644, st_nlink=2, '
+    "st_size=3, st_mtime=1796053214 /* 2026-11-30 */, st_mtime_nsec=5}, 0) = 0\n"
     '10  rename("/own/x", "/own/y" <unfinished ...>\n'
     '11  write(4</own/log>, "A", 1) = 1\n'
     "10  <... rename resumed>)             = 0\n"

@@ -20,6 +20,7 @@ REMOVED = (
     (re.compile(r"\)\s+= "), ") = "),
     (re.compile(r"st_dev=makedev\([^)]*\)"), "st_dev=N"),
     (re.compile(r"0x[0-9a-f]+"), "N"),
+    (re.compile(r"\b\d+(?=<)"), "FD"),
     (
         re.compile(
             r"(stx?_(?:ino|dev|mnt_id|blksize|blocks|mask|attributes|attributes_mask)(?:_major|_minor)?)=[^,}]+"
@@ -125,7 +126,7 @@ def _request(line: str) -> str:
     for calls, output in _OUTPUTS:
         if calls.search(name):
             arguments = output.sub("", arguments)
-    return f"{name}({re.sub(r'[0-9]+<', '<', arguments)})"
+    return f"{name}({arguments})"
 
 
 def _joined(trace: str) -> Iterator[str]:
