@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from guests.access.destination import Destination
 from guests.access.shell import Result, Shell
 from guests.agent.clock import GuestClock
-from guests.agent.link import LocalChannel
+from guests.agent.local_channel import LocalChannel
 from guests.agent.packing import agent_source
 from guests.agent.shell_channel import ShellChannel
 from guests.errors import InfrastructureError

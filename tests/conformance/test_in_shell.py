@@ -17,7 +17,8 @@ from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.local.tables import LocalOptions, LocalTarget
 from conformance.sut.parts.containment import contain
 from conformance.vfs.mount_options import parse
-from guests.agent.link import AgentLink, LocalChannel
+from guests.agent.link import AgentLink
+from guests.agent.local_channel import LocalChannel
 from guests.agent.shell_channel import ShellChannel
 from tests.guests.test_agent_in_shell import HostShell, busybox_alone
 from tests.targets import loaded

@@ -18,7 +18,8 @@ from conformance.sut.qemu.deployment import QemuDeployment
 from conformance.sut.qemu.tables import QemuTarget
 from conformance.sut.uml import deployment as uml
 from conformance.vfs.share import Share
-from guests.agent.link import CallHung, LocalChannel
+from guests.agent.link import CallHung
+from guests.agent.local_channel import LocalChannel
 from guests.errors import InfrastructureError
 from guests.machines.qemu import private as private_qemu
 from tests.conformance.ground_cases import Run, harmless, on

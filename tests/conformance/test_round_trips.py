@@ -17,7 +17,8 @@ from conformance.vfs.mount_options import DEFAULT
 from conformance.vfs.pending import results
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
-from guests.agent.link import AgentLink, CallError, LocalChannel, Unprepared
+from guests.agent.link import AgentLink, CallError, Unprepared
+from guests.agent.local_channel import LocalChannel
 from tests.cases import made_case
 
 

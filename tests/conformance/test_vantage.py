@@ -13,7 +13,8 @@ from conformance.checks import collecting, findings_of
 from conformance.errors import Finding
 from conformance.sut.parts.devices import security_models
 from conformance.vfs.vantage import Vantage
-from guests.agent.link import AgentLink, LocalChannel
+from guests.agent.link import AgentLink
+from guests.agent.local_channel import LocalChannel
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from guests.access.shell import Result
-from guests.agent.link import AgentLink, CallError, LocalChannel
+from guests.agent.link import AgentLink, CallError
+from guests.agent.local_channel import LocalChannel
 from guests.agent.ops import Ops
 from guests.agent.shell_channel import ShellChannel
 from guests.agent.wire import CallAbsent

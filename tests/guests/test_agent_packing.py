@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from conformance.virtio import guest_pci_payload
-from guests.agent.link import AgentLink, LocalChannel, Refused
+from guests.agent.link import AgentLink, Refused
+from guests.agent.local_channel import LocalChannel
 from guests.agent.packing import PACKAGE, PAYLOAD, TYPES, agent_file, agent_source, module_tree, ordered_modules
 from guests.agent.payload.machine import CALLS, NUMBERS, architecture
 

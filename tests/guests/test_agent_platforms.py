@@ -12,7 +12,8 @@ import pytest
 
 from conformance.errors import Undrivable
 from conformance.vfs.vantage import Vantage
-from guests.agent.link import AgentLink, CallError, LocalChannel
+from guests.agent.link import AgentLink, CallError
+from guests.agent.local_channel import LocalChannel
 from guests.agent.packing import agent_file
 from guests.agent.payload import locks, platforms
 from guests.agent.payload.wire import Signal, encode

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from guests.agent.link import AgentLink, LocalChannel
+from guests.agent.link import AgentLink
+from guests.agent.local_channel import LocalChannel
 from tests.waiting import eventually
 
 

@@ -15,7 +15,8 @@ import pytest
 from guests.access.launcher import SocketLineChannel
 from guests.agent import clock
 from guests.agent.clock import MOST_OFFSET, GuestClock, Rate, WrongClock, check_and_set
-from guests.agent.link import AgentLink, CallHung, LocalChannel
+from guests.agent.link import AgentLink, CallHung
+from guests.agent.local_channel import LocalChannel
 from guests.errors import InfrastructureError
 from guests.machines.console_machine import PortMachine
 

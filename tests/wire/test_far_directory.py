@@ -12,7 +12,8 @@ import pytest
 from conformance.errors import Finding, InfrastructureError, Undrivable
 from conformance.raw.far_directory import FarDirectory
 from conformance.raw.host_directory import HostDirectory
-from guests.agent.link import AgentLink, LocalChannel
+from guests.agent.link import AgentLink
+from guests.agent.local_channel import LocalChannel
 
 BIG = os.urandom((1 << 20) + 7)
 

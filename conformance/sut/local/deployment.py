@@ -20,7 +20,8 @@ from conformance.sut.parts.base import ShareDeployment
 from conformance.sut.parts.run_host import RunHost
 from conformance.vfs.deployment import Progress
 from conformance.vfs.mount_options import MountOptions
-from guests.agent.link import AgentLink, LocalChannel
+from guests.agent.link import AgentLink
+from guests.agent.local_channel import LocalChannel
 from guests.host.endings import sent_signal
 from guests.host.processes import dying_with_parent, end, reap, stopped
 from guests.host.waiting import happens

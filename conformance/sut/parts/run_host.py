@@ -17,7 +17,8 @@ from conformance.ground import GroundLost, HostGround, Place, results_place, scr
 from conformance.sut.parts.containment import contain
 from conformance.sut.parts.scratch import Scratch
 from guests.agent.hosts import LocalHost
-from guests.agent.link import AgentLink, LocalChannel
+from guests.agent.link import AgentLink
+from guests.agent.local_channel import LocalChannel
 from guests.host.endings import sent_signal
 from guests.host.processes import stopped
 
