@@ -107,8 +107,10 @@ def call_step(root: str, name: str, slot: int | None, operands: list[Any]) -> An
     if slot is not None:
         return call_by_slot(root, name, slot, operands)
     first = os.path.join(root, operands[0])
-    if name in ("link", "rename"):
-        return getattr(os, name)(first, os.path.join(root, operands[1]))
+    if name == "rename":
+        return os.rename(first, os.path.join(root, operands[1]))
+    if name == "link":  # of a symbolic link itself, as link(2): since Python 3.14 os.link follows one otherwise
+        return os.link(first, os.path.join(root, operands[1]), follow_symlinks=False)
     if name == "symlink":
         return os.symlink(operands[0], os.path.join(root, operands[1]))
     by_path: dict[str, Callable[[str], Any]] = {
