@@ -14,9 +14,9 @@ from pydantic import Field
 from conformance.errors import UsageError
 from conformance.selftest.rules import Rule
 from conformance.tables import Strict, read_as
+from conformance.vocabulary import Layer
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Mutated = Literal["ring", "wire", "vfs", "property", "sequence", "application"]
 
 
 class SourceFault(Strict):
@@ -32,7 +32,7 @@ class SourceFault(Strict):
     after: str
     caught: Annotated[tuple[str, ...], Field(min_length=1)]
     """The cases, with their parameters, each of which must fail for it."""
-    layer: Mutated = "wire"
+    layer: Layer = "wire"
     """The layer of those cases."""
     severity: Literal["", "varies"] = ""
     """`varies`: what the cases find may differ between implementations; a gate with a baseline still fails for it."""
