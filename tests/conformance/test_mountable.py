@@ -218,3 +218,19 @@ def test_a_device_that_cannot_be_mounted(
     assert seen.verdict == "fail" and words in seen.reason, seen.reason
     assert [f.code for f in seen.findings] == ["mount"]
     assert needs.verdict == "undrivable" and MOUNTABLE in needs.reason
+
+
+def test_what_is_open_stays_open_where_nothing_is_mounted() -> None:
+    asked: list[str] = []
+
+    class Link(Ops):
+        @property
+        def calls(self) -> Ops:
+            return self
+
+        def perform(self, op: str, *args: Any, **named: Any) -> Any:
+            asked.append(op)
+            return [["share1", "/elsewhere", "9p", "rw"]]
+
+    guest_mount.unmount(cast(AgentLink, Link()), "/mnt")
+    assert asked == ["mounts"]
