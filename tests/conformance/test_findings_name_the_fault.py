@@ -36,7 +36,7 @@ class Lie:
     """A wrong answer to the `turn`th call of `op` (0: to each), with the first argument `about` if that is given.
 
     `value` makes the wrong value from the right one; `errno` replaces the right value; `works` turns a refusal into
-    success.
+    success; `shows` changes what the agent shows, with the reply, of what the call has changed.
     """
 
     op: str | tuple[str, ...]
@@ -45,6 +45,7 @@ class Lie:
     works: bool = False
     about: Any = None
     turn: int = 1
+    shows: Callable[[Any], Any] | None = None
 
 
 class LyingLink(AgentLink):
@@ -73,6 +74,9 @@ class LyingLink(AgentLink):
             raise
         if lies and self.lie.errno:
             raise CallError(self.lie.errno, os.strerror(self.lie.errno))
+        if lies and self.lie.shows is not None:
+            seen = tuple((name, self.lie.shows(shown)) for name, shown in reply.seen or ())
+            return Reply(reply.value, reply.changed, reply.seconds, seen)
         if lies and self.lie.value is not None:
             return Reply(self.lie.value(reply.value), reply.changed, reply.seconds, reply.seen)
         return reply
@@ -334,7 +338,7 @@ FAULTS: list[tuple[str, dict[str, Any], Lie, str, str]] = [
         "field:atime_ns",
         "atime_ns of 'fred' inside: 0, expected 1000000000000000000",
     ),
-    ("TIME-001", {}, Lie("look", field("st_size", 9), about=["fred"], turn=2), "field:size", "size of 'fred'"),
+    ("TIME-001", {}, Lie("utimensat", shows=field("st_size", 9)), "field:size", "size of 'fred'"),
     (
         "TRUNC-001",
         {"way": "truncate"},

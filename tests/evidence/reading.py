@@ -110,10 +110,12 @@ def _html(page: str) -> Counts:
     footer = re.search(r"<tfoot>.*?</tfoot>", page, re.DOTALL)
     if footer is None:
         return {}
-    cells = re.findall(r'class="num (\w+)"><a [^>]*>(\d+)</a>', footer[0])
+    cells = [
+        (n, int(text.replace(",", ""))) for n, text in re.findall(r'class="num (\w+)"><a [^>]*>([\d,]+)</a>', footer[0])
+    ]
     rows = Counter(re.findall(r'<details class="case"[^>]* data-verdict="(\w+)"', page))
-    assert rows == Counter(_some({name: int(number) for name, number in cells}))
-    return _some({name: int(number) for name, number in cells})
+    assert rows == Counter(_some(dict(cells)))
+    return _some(dict(cells))
 
 
 def _junit(path: Path, counts: Counts, broken: bool) -> None:

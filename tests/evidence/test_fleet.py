@@ -252,7 +252,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("m.toml", "m.toml cannot be read: No such file or directory"),
+        ("m.toml", "no file m.toml: a matrix is a TOML file"),
         ("m.toml --scheduler tcp://h:1 --workers 2", "--workers and --tag describe this machine"),
     ],
 )

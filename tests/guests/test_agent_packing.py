@@ -129,7 +129,7 @@ def test_another_architecture_is_refused_in_one_line(machine: str, narrow: bool)
 def test_its_caller_raises_the_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = tmp_path / "agent.py"
     elsewhere.write_bytes(agent_source().replace(b"os.uname().machine", b"'s390x'"))
-    monkeypatch.setattr("guests.agent.link.agent_file", lambda: elsewhere)
+    monkeypatch.setattr("guests.agent.local_channel.agent_file", lambda: elsewhere)
     link = AgentLink(LocalChannel())
     with pytest.raises(Refused) as refused:
         link.calls.getpid()

@@ -29,7 +29,7 @@ def freebsd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentLi
     program = tmp_path / "freebsd.py"
     begin = f"import runpy, sys; sys.argv[1:] = [{str(agent_file())!r}]"
     program.write_text(f"{begin}; runpy.run_path({str(SIMULATION)!r}, run_name='__main__')")
-    monkeypatch.setattr("guests.agent.link.agent_file", lambda: program)
+    monkeypatch.setattr("guests.agent.local_channel.agent_file", lambda: program)
     link = AgentLink(LocalChannel())
     root = tmp_path / "root"
     root.mkdir()
