@@ -95,6 +95,16 @@ def test_a_driver_from_before_virtio_1(tmp_path: Path) -> None:
         server.stop()
 
 
+def attached() -> tuple[ModelDevice, RingLink, Client]:
+    """A device, a link to it, and a client on that which has attached the root as fid 1."""
+    device = ModelDevice()
+    link = RingLink(device)
+    client = Client(link)
+    client.version(8192)
+    client.attach(1, b"", b"root")
+    return device, link, client
+
+
 def test_a_device_that_needs_a_reset_closes_the_link() -> None:
     link = RingLink(ModelDevice())
     client = Client(link)
@@ -122,11 +132,7 @@ def test_a_device_that_needs_a_reset_is_not_waited_for() -> None:
 
 
 def test_a_reply_that_came_before_the_device_broke_is_not_lost() -> None:
-    device = ModelDevice()
-    link = RingLink(device)
-    client = Client(link)
-    client.version(8192)
-    client.attach(1, b"", b"root")
+    device, _, client = attached()
     wait = device.memory.wait16
 
     def overtaken(address: int, old: int, timeout: float) -> int:
@@ -159,20 +165,13 @@ def test_a_device_that_cannot_say_so_hangs_up_when_it_serves_nothing_any_more() 
 
 
 def test_more_requests_than_the_queue_holds() -> None:
-    link = RingLink(ModelDevice())
-    client = Client(link)
-    client.version(8192)
-    client.attach(1, b"", b"root")
+    _, _, client = attached()
     requests = [Tgetattr(i, 1, GETATTR_BASIC) for i in range(500)]
     assert [type(reply) for reply in client.pipeline(requests, 500)] == [Rgetattr] * 500
 
 
 def test_requests_in_turn() -> None:
-    device = ModelDevice()
-    link = RingLink(device)
-    client = Client(link)
-    client.version(8192)
-    client.attach(1, b"", b"root")
+    device, link, _ = attached()
     kicks = 0
     kick = device.kick
 
