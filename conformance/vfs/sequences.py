@@ -129,7 +129,7 @@ class Player:
         if "second" in self._spawned:
             self._spawned["second"].close_slots()
         if not fresh:
-            self._made(self._share.inside, [], fresh=True)
+            self._made_afresh(self._share.inside, [])
         for made in self._all_made(steps, fresh=fresh, each=each):
             for step, (value, error) in zip(made.steps, made.outcomes, strict=True):
                 if not model.applies(step):
@@ -164,7 +164,7 @@ class Player:
             sent: list[tuple[list[Step], Vantage, Callable[[], tuple[Outcomes, Survey]]]] = []
             for part in stretch:
                 vantage = self._place(part[0].where)
-                result = partial(self._made, vantage, part, fresh=True) if fresh else self._sent(vantage, part)
+                result = partial(self._made_afresh, vantage, part) if fresh else self._sent(vantage, part)
                 sent.append((part, vantage, result))
                 fresh = False
             made = [_Made(part, vantage, *result()) for part, vantage, result in sent]
@@ -183,14 +183,15 @@ class Player:
             self._spawned[name] = self._share.inside.spawn(name)
         return self._spawned[name]
 
-    def _made(self, vantage: Vantage, steps: Sequence[Step], *, fresh: bool) -> tuple[Outcomes, Survey]:
+    def _made_afresh(self, vantage: Vantage, steps: Sequence[Step]) -> tuple[Outcomes, Survey]:
+        """Make the calls in an empty directory: another one if the last cannot be removed."""
         try:
-            return self._sent(vantage, steps, fresh=fresh)()
+            return self._sent(vantage, steps, fresh=True)()
         except OSError as error:
-            if not fresh or error.errno != ENOTEMPTY:
+            if error.errno != ENOTEMPTY:
                 raise
             self._leave(vantage)
-            return self._sent(vantage, steps, fresh=fresh)()
+            return self._sent(vantage, steps, fresh=True)()
 
     def _sent(
         self, vantage: Vantage, steps: Sequence[Step], *, fresh: bool = False

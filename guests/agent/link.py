@@ -304,7 +304,7 @@ class AgentLink:
     @property
     def at_rest(self) -> int:
         """The number of the last request if all are answered, or else 0."""
-        return self._next if self._sent.keys() <= self._replies.keys() else 0
+        return 0 if self._flying else self._next
 
     @property
     def idle(self) -> bool:
