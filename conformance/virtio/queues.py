@@ -51,7 +51,7 @@ class BadUsed(Exception):
     """The device's side of a ring is invalid. The text says how."""
 
 
-UNTOLD = -1
+NOT_WRITTEN = -1
 """The used length of a chain that the device used in a batch: only the last one's is written (2.7.9, 2.8.9)."""
 
 
@@ -74,7 +74,10 @@ class InOrder:
             raise BadUsed(
                 f"the device has used chain {last.id} before chain {self._ids[0]}, which was available earlier"
             )
-        return [*(Used(self._ids.popleft(), UNTOLD) for _ in range(size - 1)), Used(self._ids.popleft(), last.length)]
+        return [
+            *(Used(self._ids.popleft(), NOT_WRITTEN) for _ in range(size - 1)),
+            Used(self._ids.popleft(), last.length),
+        ]
 
 
 class Queue(Protocol):

@@ -10,7 +10,7 @@ from conformance.checks import equal
 from conformance.errors import Undrivable
 from conformance.raw.operations import CLIENT_ID
 from conformance.raw.ring import Ring
-from conformance.virtio.queues import UNTOLD, Segment, Used
+from conformance.virtio.queues import NOT_WRITTEN, Segment, Used
 from protocol.codec import frame
 from protocol.constants import LOCK_FLAGS_BLOCK, LOCK_SUCCESS, LOCK_TYPE_WRLCK
 from protocol.messages import Rlock, Tflush, Tlock
@@ -21,7 +21,7 @@ IN_ORDER = Feature.IN_ORDER.mask
 
 def _reply(ring: Ring, chain: Sequence[Segment], used: Used) -> bytes:
     """The reply in a chain; of one that was used in a batch, as long as the message says."""
-    if used.length != UNTOLD:
+    if used.length != NOT_WRITTEN:
         return ring.reply_in(chain, used)
     data = ring.reply_in(chain, Used(used.id, sum(segment.length for segment in chain if segment.writable)))
     return data[: int.from_bytes(data[:4], "little")]
