@@ -22,6 +22,7 @@ from conformance.sut.asked import asked_of, check
 from conformance.sut.command_line import WORD, options_of_kinds
 from conformance.sut.load import load
 from conformance.vfs.mount_options import DEFAULT, parse
+from guests.host.files import content
 from soak.plan import seconds_of
 
 _BAD = frozenset({"fail", "error", "unstable"})
@@ -90,7 +91,7 @@ def replay(file: Path, target: str | None, mount_text: str, options: Mapping[str
     Exit status: 0 it passes, or its failure is declared; 1 it fails, 2 usage, 3 the infrastructure failed.
     """
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
+        said = json.loads(content(file))
         steps = from_replay(said)
     except OSError as error:
         raise UsageError(f"{file} cannot be read as a replay file: {error.strerror}") from None

@@ -29,6 +29,7 @@ from conformance.reports.write import write_reports
 from conformance.sut.load import load
 from conformance.tables import read_as
 from guests.host.activity import shown
+from guests.host.files import content, put
 
 
 class Job(BaseModel):
@@ -125,7 +126,7 @@ def plan(matrix: Path, plan_file: Path, runs: tuple[str, ...], results: Path) ->
     """
     made = planned(read_matrix(matrix), durations_of(runs, results))
     try:
-        plan_file.write_bytes(as_bytes(made))
+        put(plan_file, as_bytes(made))
     except OSError as e:
         raise InfrastructureError(f"{plan_file} cannot be written: {e.strerror}", "name another PLAN") from None
     click.echo(f"{plan_file}: {len(made['shards'])} shards")
@@ -183,7 +184,7 @@ def command_of(plan_file: Path, name: str) -> list[str]:
     """
     again = f"`assay9 plan MATRIX.toml {plan_file}` makes one"
     try:
-        plan = _Plan.model_validate_json(plan_file.read_bytes())
+        plan = _Plan.model_validate_json(content(plan_file))
     except OSError as e:
         raise UsageError(f"--plan: {plan_file} cannot be read: {e.strerror}; {again}") from None
     except ValidationError as e:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from conformance.errors import UsageError
+from guests.host.files import content
 from guests.words import nearest, shown, unknown
 
 _TAGS = frozenset({"str", "int", "bool", "float", "list[str]"})
@@ -33,7 +34,7 @@ class Strict(BaseModel):
 def read(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises FileNotFoundError, or UsageError, one line, for any other problem."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(content(path).decode())
     except FileNotFoundError:
         raise
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

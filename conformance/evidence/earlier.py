@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from conformance.evidence.models import SCHEMA_VERSION, CaseResult, Earlier, Environment, Record
 from conformance.evidence.overview import JUDGED, known_for, overview, standing
+from guests.host.files import content
 
 SUMMARY: Final = "summary.json"
 _LOOKED_AT = 20
@@ -100,7 +101,7 @@ def _summaries(run_dir: Path, environment: Environment) -> Iterator[tuple[str, _
     ours = _age(run_dir.name)
     for name in [n for n in names if _age(n) < ours][:_LOOKED_AT]:
         try:
-            found = _Then.model_validate_json((run_dir.parent / name / SUMMARY).read_bytes())
+            found = _Then.model_validate_json(content(run_dir.parent / name / SUMMARY))
             fits = found.target == environment.target and found.asked == environment.asked
             if fits and not found.interrupted and found.exit_status in (0, 1) and found.cases:
                 yield name, found

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from conformance.errors import UsageError
 from conformance.evidence.models import SCHEMA_VERSION, CaseResult, Environment, Record, Selected, Trouble
 from conformance.evidence.overview import tally
+from guests.host.files import content, opened
 
 ENVIRONMENT: Final = "environment.json"
 _RESULT = TypeAdapter(CaseResult)
@@ -71,7 +72,12 @@ def _not_run(selected: Selected, reason: str) -> CaseResult:
 
 def _lines(run_dir: Path, kind: str, adapter: TypeAdapter[Any], damage: list[str], worker: str = "*") -> Iterator[Any]:
     for path in sorted(run_dir.glob(f"{kind}-{worker}.jsonl")):
-        with path.open("rb") as file:
+        try:
+            file = opened(path)
+        except OSError as e:
+            damage.append(f"{path.name} cannot be read ({e.strerror}): its entries are lost")
+            continue
+        with file:
             for number, line in enumerate(file, 1):
                 try:
                     yield adapter.validate_json(line)
@@ -119,7 +125,9 @@ def _merged(whole: Environment, described: Mapping[str, dict[str, Any]]) -> Envi
 def read_json(path: Path) -> Any:
     """A JSON file of a run directory. Raises UsageError, one line, if it is damaged or of a newer version."""
     try:
-        seen = json.loads(path.read_bytes())
+        seen = json.loads(content(path))
+    except OSError as e:
+        raise UsageError(f"{path} cannot be read: {e.strerror}; get the run's directory again, or run again") from None
     except (ValueError, RecursionError) as e:
         raise UsageError(f"{path} is damaged ({e}): get the run's directory again, or run again") from None
     version = seen.get("schema_version") if isinstance(seen, dict) else None

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from conformance.errors import UsageError
+from guests.host.files import content, opened
 
 NAME = "SHA256SUMS"
 NOT_LISTED = frozenset({NAME, "attestation.json", "attestation.json.sig"})
@@ -59,7 +60,7 @@ def differences(run_dir: Path) -> list[str]:
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -70,7 +71,7 @@ def listed(run_dir: Path) -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        text = content(path).decode(errors="surrogateescape")
     except FileNotFoundError:
         return {}
     pairs = (line.split("  ", 1) for line in text.splitlines() if "  " in line)

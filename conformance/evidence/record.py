@@ -48,6 +48,7 @@ from conformance.evidence.models import (
     printable,
 )
 from conformance.model.step import REPLAY
+from guests.host.files import content
 
 RECORD: Final = "record.json"
 SEQUENCES: Final = "sequences"
@@ -218,7 +219,7 @@ def load_run(run_dir: Path) -> Record:
     except FileNotFoundError:
         pass
     except OSError as e:
-        raise UsageError(f"{path} cannot be read: {e.strerror}; get the run's directory again") from None
+        raise UsageError(f"{e.filename or path} cannot be read: {e.strerror}; get the run's directory again") from None
     if not (run_dir / ENVIRONMENT).is_file():
         what = "holds neither record.json nor environment.json: name the directory of a run"
         raise UsageError(f"{run_dir} {what if run_dir.is_dir() else 'does not exist'}")
@@ -247,11 +248,9 @@ class _Last:
 
 
 def _read_record(path: Path) -> Record:
-    if path.is_fifo() or path.is_char_device():  # whoever reads it waits for ever
-        raise UsageError(f"{path} is not a file: get the run's directory again")
     check_file(path)
     try:
-        record = Record.model_validate_json(path.read_bytes())
+        record = Record.model_validate_json(content(path))
         if record.schema_version > SCHEMA_VERSION:
             raise UsageError(newer(path, record.schema_version))
         return record

@@ -19,6 +19,7 @@ from conformance.evidence.models import CaseResult, Record
 from conformance.evidence.overview import known_for, standing
 from conformance.evidence.record import load_run
 from conformance.vocabulary import Standing
+from guests.host.files import content, put
 
 KIND: Final = "assay9-baseline"
 SCHEMA_VERSION = 1
@@ -86,7 +87,7 @@ def name_of(key: Key) -> str:
 
 def save(baseline: Baseline, path: Path) -> None:
     """Write it. Raises OSError."""
-    path.write_text(json.dumps(baseline.model_dump(mode="json"), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    put(path, (json.dumps(baseline.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode())
 
 
 def load_baseline(path: Path) -> Baseline:
@@ -94,7 +95,7 @@ def load_baseline(path: Path) -> Baseline:
     if path.is_dir():
         return baseline_of(load_run(path))
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(content(path))
     except OSError as e:
         raise UsageError(f"{path} cannot be read: {e.strerror}: a run, or a file of `assay9 baseline save`") from None
     except (ValueError, RecursionError) as e:

@@ -12,6 +12,7 @@ from conformance.errors import UsageError
 from conformance.evidence.gathering import first_problem
 from conformance.evidence.manifest import check_file
 from conformance.evidence.models import Environment
+from guests.host.files import content
 
 RECORD: Final = "bench.json"
 SCHEMA_VERSION: Final = 1
@@ -88,7 +89,7 @@ def load_bench(run_dir: Path) -> Bench:
     path = run_dir / RECORD
     try:
         check_file(path)
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = json.loads(content(path))
         if isinstance(said, dict) and said.get("schema_version", 0) > SCHEMA_VERSION:
             raise UsageError(f"{path} is of a newer version of assay9: update assay9")
         return Bench.model_validate(said)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from conformance.errors import UsageError
+from guests.host.files import content
 
 Key = tuple[str, str]
 """Id and mount."""
@@ -24,7 +25,7 @@ def write_only(keys: Iterable[Key], path: Path) -> None:
 def read_only(path: Path) -> frozenset[Key]:
     """The cases of a file of --only. Raises UsageError."""
     try:
-        return frozenset((str(case), str(mount)) for case, mount in json.loads(path.read_bytes()))
+        return frozenset((str(case), str(mount)) for case, mount in json.loads(content(path)))
     except OSError as e:
         raise UsageError(f"--only: {path} cannot be read: {e.strerror}") from None
     except (ValueError, TypeError, RecursionError):

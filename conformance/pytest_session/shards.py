@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from conformance.errors import UsageError
+from guests.host.files import content
 
 Item = TypeVar("Item")
 USUAL = 0.2
@@ -30,7 +31,7 @@ def shard_of(text: str) -> tuple[int, int]:
 def read_durations(path: Path) -> dict[str, float]:
     """Case id with parameters -> seconds, from a plan. Raises UsageError."""
     try:
-        table = json.loads(path.read_bytes())["durations"]
+        table = json.loads(content(path))["durations"]
         return {str(case): float(seconds) for case, seconds in table.items()}
     except OSError as e:
         raise UsageError(f"--plan: {path} cannot be read: {e.strerror}") from None

@@ -245,7 +245,8 @@ def read_runs(names: Sequence[str], results: Path) -> list[Record]:
 
 def _beside(name: str, record: Record, results: Path) -> Baseline:
     """The baseline in a file or run, for this record. Raises UsageError if it is of another target."""
-    made = load_baseline(Path(name) if Path(name).is_file() else find_run(name, results))
+    path = Path(name)
+    made = load_baseline(path if path.exists() and not path.is_dir() else find_run(name, results))
     if made.target != record.environment.target:
         raise UsageError(
             f"{name} is a baseline of target {made.target}, the run is of {record.environment.target}: a run is judged "

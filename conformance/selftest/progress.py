@@ -9,6 +9,7 @@ from typing import Any
 
 from conformance.errors import UsageError
 from conformance.evidence.host import CHECKOUT
+from guests.host.files import content
 
 _SOURCES = ("protocol", "reference_server", "guests", "conformance", "tests/mutants")
 
@@ -28,7 +29,7 @@ class Progress:
             return
         state = f"{_state()} {words}"
         try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            lines = content(path).decode().splitlines() if path.exists() else []
             if not lines:
                 path.write_text(json.dumps({"state": state}) + "\n", encoding="utf-8")
                 return

@@ -34,7 +34,9 @@ def frames(record: str, address: str | None, timeout: float) -> None:
     Exit status: 0 printed, or nothing differs; 1 something differs; 2 usage; 3 no server answers at ADDRESS.
     """
     try:
-        with open(record, "rb") as file:
+        # to open a pipe that nobody writes to would wait for ever
+        with open(record, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            os.set_blocking(file.fileno(), True)
             differences = _frames(file, address, timeout)
     except framelog.NotARecord as error:
         raise Wrong(f"{record}: {error}") from error

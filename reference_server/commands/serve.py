@@ -178,7 +178,8 @@ def _observer(log_frames: bool, record: str | None, stack: ExitStack) -> Observe
         return printer
     try:
         # Not with the umask of the exports: only the owner may read the traffic.
-        number = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        number = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        os.set_blocking(number, True)  # a pipe that nobody reads is refused, another one read as fast as it can be
         # unbuffered: the frames before a kill are the ones of interest, and a buffer would lose them
         file = stack.enter_context(os.fdopen(number, "wb", buffering=0))
         recorder = framelog.Recorder(file)

@@ -114,7 +114,8 @@ def check(options: dict[str, Any]) -> None:
             f"kernel-build.config={config}: {unknown('target of make', config, CONFIGS)} "
             "A configuration is named by its path."
         )
-    if not VERSION.fullmatch(source) and not Path(source).expanduser().exists():
+    tree = Path(source).expanduser()
+    if not VERSION.fullmatch(source) and not (tree.is_dir() or tree.is_file()):
         raise UsageError(NO_SOURCE.format(source=shown(source)))
     if options["unpack_every"] < 1:
         raise UsageError("kernel-build.unpack_every=0: 1 unpacks the tree before each build, 10 before every tenth")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from assay9.explore import replay
 from assay9.fleet.cli import fleet
 from assay9.plan import Matrix, command_of, merge, plan, planned
 from assay9.profile import profile
 from assay9.run import run
-from conformance.errors import UsageError
+from assay9.selftest import selftest
+from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.manifest import NAME
 from conformance.reports.cli import baseline, compare, gate, report
 from conformance.reports.publish_cli import attest, redact, table, verify
+from soak.cli import soak
 from tests.evidence.test_baseline import kept
 from tests.evidence.test_shards import shard
 
@@ -145,6 +149,65 @@ def test_one_line_with_the_remedy(
     assert REMEDIES[damage] in said
     assert not (tmp_path / "out.json").exists() and not (tmp_path / "public").exists()
     assert set((tmp_path / "results").iterdir()) <= before, "nothing was made"
+
+
+PIPED: dict[str, tuple[click.Command, list[str]]] = {
+    "plan MATRIX": (plan, ["PIPE", "out.json"]),
+    "plan PLAN": (plan, ["MATRIX", "PIPE"]),
+    "fleet run MATRIX": (fleet, ["run", "PIPE"]),
+    "run --plan": (run, ["--plan", "PIPE", "--shard", "local-1"]),
+    "run TARGET": (run, ["./PIPE"]),
+    "gate --baseline": (gate, ["RUN", "--baseline", "PIPE"]),
+    "gate RUN": (gate, ["PIPE"]),
+    "report --soak": (report, ["RUN", "--print", "--soak", "PIPE"]),
+    "report --soak, its report": (report, ["RUN", "--print", "--soak", "SOAK"]),
+    "baseline save FILE": (baseline, ["save", "RUN", "PIPE"]),
+    "verify --signers": (verify, ["RUN", "--signers", "PIPE"]),
+    "attest --key": (attest, ["RUN", "--key", "PIPE"]),
+    "replay FILE": (replay, ["PIPE"]),
+    "selftest --faults": (selftest, ["--faults", "PIPE"]),
+    "selftest --progress": (selftest, ["--progress", "PIPE"]),
+    "soak run TARGET": (soak, ["run", "./PIPE"]),
+    "soak run, kernel": (soak, ["run", "local", "--workload", "kernel-build", "--set", "kernel-build.source=./PIPE"]),
+}
+
+
+@pytest.mark.parametrize("command", PIPED)
+def test_a_pipe_is_one_line_and_is_not_waited_for(
+    command: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is at its other end: opened as a file is, it would be waited for for ever."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("PIPE")
+    Path("MATRIX").write_text('[[job]]\ntarget = "local"\n')
+    Path("SOAK").mkdir()
+    os.mkfifo("SOAK/report.json")
+    shutil.copytree(runs / "A", "RUN", symlinks=True)
+    function, words = PIPED[command]
+
+    def waits(number: int, frame: object) -> None:
+        raise AssertionError("the pipe is waited for")
+
+    before = signal.signal(signal.SIGALRM, waits)
+    signal.alarm(100)
+    try:
+        done = CliRunner().invoke(function, words)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert isinstance(done.exception, UsageError | InfrastructureError), (done.output, done.exception)
+    assert "\n" not in str(done.exception)
+
+
+def test_a_plan_goes_into_a_pipe_that_somebody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("MATRIX").write_text('[[job]]\ntarget = "local"\n')
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader:
+        done = CliRunner().invoke(plan, ["MATRIX", f"/dev/fd/{writing}"])
+        os.close(writing)
+        assert done.exit_code == 0, done.exception
+        assert list(json.loads(reader.read())["shards"]) == ["local-1"]
 
 
 @pytest.mark.parametrize("words", [[], ["--print"]])

@@ -12,6 +12,7 @@ from typing import Any
 from conformance.errors import UsageError
 from conformance.evidence.overview import count, duration
 from conformance.reports.ticket.layout import Section, labelled, sentence
+from guests.host.files import content, opened
 
 _SCHEMA = 2
 _FEW = 4
@@ -27,7 +28,7 @@ def soak(run_dir: Path, target: str, *, whole: bool) -> Section:
     Raises UsageError if `run_dir` holds no report of a soak run."""
     path = run_dir / "report.json"
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(content(path))
         if not isinstance(data, dict):
             raise ValueError("no object")
     except FileNotFoundError:
@@ -90,7 +91,7 @@ def _lines(run_dir: Path, data: dict[str, Any], target: str, whole: bool) -> lis
         lines += labelled("hold", sentence(_names(by["pass"], bool(machines))))
     journal = next((file for file in (run_dir / "journal.sqlite", run_dir / "journal.db") if file.exists()), None)
     if journal is not None:
-        with journal.open("rb") as file:
+        with opened(journal) as file:
             lines += labelled("journal", hashlib.file_digest(file, "sha256").hexdigest())
     for machine in machines[:_FEW]:
         lines += labelled("journal", f"{machine['journal_sha256']} ({machine['host'] or machine['run']})")
