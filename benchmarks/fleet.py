@@ -21,6 +21,7 @@ import functools
 import logging
 import os
 import pickle
+import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -156,6 +157,8 @@ def scheduler(workers: int, shards: int) -> None:
     """Print the cost of an empty shard, by tenths of the run."""
     dask.config.set({"distributed.scheduler.worker-ttl": None})
     with (
+        tempfile.TemporaryDirectory() as place,
+        dask.config.set({"temporary-directory": place}),
         LocalCluster(n_workers=0, processes=False, dashboard_address=None, silence_logs=logging.CRITICAL) as cluster,
         Client(cluster) as client,
     ):

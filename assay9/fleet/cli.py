@@ -80,5 +80,6 @@ def fleet_run(
     here = [*tags, *(["root"] if os.geteuid() == 0 else [])]
     # The guests of all workers here share its cores.
     more = [] if scheduler else [f"--jobs={max(1, default_jobs() // number)}"]
-    with Fleet(scheduler, number, here) as running:
-        raise SystemExit(Work(plan, results.absolute()).run(running, more))
+    work = Work(plan, results.absolute())
+    with Fleet(scheduler, number, here, work.scratch) as running:
+        raise SystemExit(work.run(running, more))

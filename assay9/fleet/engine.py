@@ -6,14 +6,18 @@ import contextlib
 import functools
 import logging
 import secrets
+import tempfile
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+import dask
 from distributed import Client, Future, LocalCluster, as_completed
 
 from assay9.fleet.shards import SUITE, Outcome, Shards, end_shards, plugin_name, run_shard
 from conformance.errors import InfrastructureError, UsageError
+from guests.host.files import remove_tree
 from guests.host.waiting import happens
 
 Result = TypeVar("Result")
@@ -32,8 +36,10 @@ _END = 120.0
 class Fleet:
     """A connection to a cluster, or a local cluster if none is named."""
 
-    def __init__(self, scheduler: str | None, workers: int, tags: Sequence[str]) -> None:
+    def __init__(self, scheduler: str | None, workers: int, tags: Sequence[str], scratch: Path | None = None) -> None:
+        """`scratch`: where workers on this machine keep their files while they run. Made, and removed at the end."""
         self._scheduler, self._workers, self._tags = scheduler, workers, tags
+        self._scratch = scratch
         self._stack = contextlib.ExitStack()
         self.run = secrets.token_hex(4)
         """Distinguishes the tasks of this run from others on the same scheduler."""
@@ -44,6 +50,8 @@ class Fleet:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # outcomes report what a user needs to know
         with contextlib.ExitStack() as stack:
             if self._scheduler is None:
+                place = stack.enter_context(self._own_directory())
+                stack.enter_context(dask.config.set({"temporary-directory": str(place)}))  # of the scheduler, too
                 cluster = LocalCluster(
                     n_workers=self._workers,
                     threads_per_worker=1,
@@ -67,6 +75,20 @@ class Fleet:
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+
+    @contextlib.contextmanager
+    def _own_directory(self) -> Generator[Path]:
+        if self._scratch is None:
+            with tempfile.TemporaryDirectory(prefix="assay9-fleet-", ignore_cleanup_errors=True) as made:
+                yield Path(made)
+            return
+        self._scratch.mkdir(parents=True)
+        try:
+            yield self._scratch
+        finally:
+            remove_tree(self._scratch)
+            with contextlib.suppress(OSError):  # the fleet was refused: nothing else is there
+                self._scratch.parent.rmdir()
 
     def check(self, wanted: Mapping[str, Sequence[str]]) -> list[str]:
         """Tags that no worker has yet. Raises UsageError if no worker will have them, because all are connected.

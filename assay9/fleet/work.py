@@ -34,6 +34,8 @@ class Work:
         self._shards: dict[str, dict[str, Any]] = plan["shards"]
         self._plan, self._results = as_bytes(plan), results
         self._place = results / f"fleet-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        self.scratch = self._place / "scratch"
+        """Where workers on this machine keep their files while they run."""
         self._ended: dict[str, tuple[Outcome, Path | None]] = {}
         self._joined: dict[str, str] = {}
         self._statuses: set[int] = set()
@@ -55,7 +57,7 @@ class Work:
         for tags in without:
             click.echo(f"assay9: no worker has {tags} yet: the shards that need it wait", err=True)
         try:
-            self._place.mkdir(parents=True)
+            self._place.mkdir(parents=True, exist_ok=True)
             (self._place / "plan.json").write_bytes(self._plan)
             self._page(done=False)
             click.echo(f"{count(len(wanted), 'shard')}; progress: {self._place / 'index.html'}", err=True)

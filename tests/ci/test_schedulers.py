@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import pytest
 import yaml
 
@@ -130,6 +131,8 @@ def test_the_documented_cluster_of_slurm_jobs_takes_shards_by_their_tags(
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the function below is sent to the workers by its name
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(dask.config.config, "temporary-directory", str(tmp_path))
+    monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", str(tmp_path))  # of the jobs, which have the environment of sbatch
     script = block("python", "dask_jobqueue").replace("jobs=20", "jobs=2")
     made, _, _ = script.partition("input(")
     names: dict[str, object] = {}

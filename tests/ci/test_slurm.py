@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 
 from conformance.evidence.record import load_run
@@ -183,7 +184,11 @@ def test_an_array_without_a_plan_runs_every_shard_in_one_directory(slurm: None, 
     assert judged(Path("joined/latest")) == alone
 
 
-def test_a_fleet_on_jobs_of_slurm_survives_the_end_of_one(plan: int, alone: int) -> None:
+def test_a_fleet_on_jobs_of_slurm_survives_the_end_of_one(
+    plan: int, alone: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(dask.config.config, "temporary-directory", str(tmp_path))
+    monkeypatch.setenv("DASK_TEMPORARY_DIRECTORY", str(tmp_path))  # of the jobs, which have the environment of sbatch
     made, _, _ = block("python", "dask_jobqueue").replace("jobs=20", "jobs=2").partition("input(")
     names: dict[str, Any] = {}
     exec(compile(made, "more-machines.md", "exec"), names)

@@ -165,6 +165,14 @@ def test_a_tag_that_no_worker_here_has_is_refused(fleet: Fleet) -> None:
         fleet.check(wanted("root", "kvm"))
 
 
+def test_workers_here_keep_their_files_in_a_directory_of_the_fleet_which_is_removed(tmp_path: Path) -> None:
+    scratch = tmp_path / "fleet" / "scratch"
+    with Fleet(None, 1, [], scratch) as running:
+        (place,) = running.client.run(lambda dask_worker: dask_worker.local_directory).values()
+        assert Path(place).is_relative_to(scratch) and Path(place).is_dir()
+    assert not scratch.parent.exists()
+
+
 WITHOUT_THE_SUITE = """
 import sys
 class Finder:
@@ -184,10 +192,11 @@ def workers(fleet: Fleet) -> dict[str, Any]:
 
 
 @pytest.fixture
-def joined(fleet: Fleet) -> Iterator[Fleet]:
+def joined(fleet: Fleet, tmp_path: Path) -> Iterator[Fleet]:
     """The same cluster as a scheduler that others run; a worker without the suite has joined it."""
     address = fleet.client.scheduler.address
     words = [address, "--name", "bad", "--nthreads", "1", "--resources", "root=1", "--no-nanny", "--no-dashboard"]
+    words += ["--local-directory", str(tmp_path)]
     process = subprocess.Popen([sys.executable, "-c", WITHOUT_THE_SUITE, *words], stderr=subprocess.DEVNULL)
     try:
         with Fleet(address, 0, []) as running:
