@@ -13,7 +13,7 @@ from conformance.evidence.record import find_run
 from conformance.options import results_option
 from conformance.performance import nfs4
 from conformance.performance.judging import judge
-from conformance.performance.measures import GROUPS, chosen
+from conformance.performance.measures import GROUPS, chosen, packages
 from conformance.performance.record import load_bench
 from conformance.performance.run import PAGE
 from conformance.performance.run import bench as measured_run
@@ -103,11 +103,10 @@ def bench(
     measures = chosen(works, groups)
     before = load_bench(find_run(baseline, results)) if baseline else None
     with shown("checking the command line"):
-        packages = tuple(sorted({measure.needs for measure in measures if measure.needs}))
-        nfs = against == nfs4.NAME
-        needs = Load(packages=packages, export_mb=NFS_EXPORT_MB if nfs else 0, reaches_host=nfs)
+        nfs, wanted = against == nfs4.NAME, packages(measures)
+        needs = Load(packages=wanted, export_mb=NFS_EXPORT_MB if nfs else 0, reaches_host=nfs)
         asked = asked_of(load(target), options, load=needs)
-        other = None if against is None or nfs else asked_of(load(against), {}, load=Load(packages=packages))
+        other = None if against is None or nfs else asked_of(load(against), {}, load=Load(packages=wanted))
         for one in filter(None, (asked, other)):
             if not kind_of(one.target).mounts:
                 raise UsageError(f"target {one.target.name} has no share to mount: take another target")

@@ -30,6 +30,12 @@ class Request(_Model):
     """How long one turn is to last."""
     places: dict[str, str]
     """Subject -> the directory to work in. One that is there was prepared by an earlier request."""
+    also: dict[str, list[str]] = {}
+    """Subject -> the same directory of its further shares: a process works in each at once."""
+    build: bool = False
+    """Only make what is worked on."""
+    trace: bool = False
+    """Note in the trace of the guest's 9P messages which part of the work is timed."""
     counts: dict[str, int] = {}
     """Repetitions in a turn; what is not named is found out by trying."""
     rounds: int
@@ -37,8 +43,6 @@ class Request(_Model):
     """The number of the first round: it decides which place begins."""
     latency: bool = False
     """Time single repetitions as well."""
-    last: bool = False
-    """Remove the directories at the end."""
 
 
 class Answer(_Model):
@@ -56,13 +60,13 @@ class WorkFailed(Exception):
     """The work could not be done in that guest: a call failed, a program is missing. One line."""
 
 
-def perform(inside: AgentLink, request: Request) -> Answer:
-    """Do it. Raises WorkFailed; InfrastructureError if the guest does not answer."""
+def perform(inside: AgentLink, request: Request, limit: float = LIMIT) -> Answer:
+    """Do it within `limit` seconds. Raises WorkFailed; InfrastructureError if the guest does not answer."""
     argv = ["python3", "-c", PAYLOAD.read_text(encoding="utf-8"), request.model_dump_json()]
     try:
-        done = inside.calls_with(timeout=LIMIT + 10).run(argv, timeout=LIMIT)
+        done = inside.calls_with(timeout=limit + 10).run(argv, timeout=limit)
     except CallHung as error:
-        raise WorkFailed(f"it did not end within {LIMIT:.0f} s") from error
+        raise WorkFailed(f"it did not end within {limit:.0f} s") from error
     except FileNotFoundError:
         raise InfrastructureError("the guest has no python3", "install it there: the benchmark runs in it") from None
     if done["status"] != 0:

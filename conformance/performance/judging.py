@@ -5,7 +5,7 @@ Rule of this module: pure; a record in, statements out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -117,7 +117,8 @@ def judge(
         if times is not None:
             judged.append(Slower(measured.name, times, times.low > 1 + slower))
     lost = [measured for measured in bench.measures if measured.failed]
-    missing = [name for name in named if name not in {measured.name for measured in bench.measures}]
+    here = {measured.name for measured in bench.measures if not measured.left_out}
+    missing = [name for name, then in named.items() if name not in here and not then.left_out]
     limit = f"{slower:.0%} slower with {confidence:.0%} confidence"
     if surely := [one for one in judged if one.surely]:
         worst = max(surely, key=lambda one: one.times.low)
@@ -152,3 +153,9 @@ def typical(seconds: Sequence[float]) -> str:
         if value >= size:
             return f"{figure(value / size)} {unit}"
     return f"{figure(value / 1e-9)} ns"
+
+
+def crossings(messages: Mapping[str, float]) -> str:
+    """The messages of one unit, the most frequent first: 'Twalk 1, Tclunk 1'."""
+    ordered = sorted(messages.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{name} {figure(count)}" for name, count in ordered)

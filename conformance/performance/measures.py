@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from conformance.errors import UsageError
 from conformance.vfs.mount_options import DEFAULT, LARGEST_MSIZE, MountOptions
@@ -34,18 +34,47 @@ class Measure:
     """A Debian package without which the guest cannot do it."""
     default: bool = True
     """It is measured where nobody chooses."""
+    optional: bool = False
+    """Where the guest does not have what it needs, it is left out; an image with it is built only if it is named."""
+    limited: bool = False
+    """It is left out where preparing it would take too long."""
+    shares: int = 0
+    """On how many shares of the guest at once; 0: it is not about that."""
 
     @property
     def name(self) -> str:
         """Its name in records, gates and on the command line."""
         where = f" {self.axis}={self.at}" if self.series else ""
-        mount = str(self.mount) if self.mount != DEFAULT and self.axis != "msize" else ""
+        mount = str(self.mount) if self.mount != DEFAULT and self.axis not in ("msize", "shares") else ""
         return f"{self.work}{where}{f' ({mount})' if mount else ''}"
 
 
-def _data(work: str, block: int, mount: MountOptions, mib: int = 32, **series: str | int) -> Measure:
+def _data(work: str, block: int, mount: MountOptions, mib: int = 32, **more: str | int) -> Measure:
     parameters = {"block": block, "mib": mib}
-    return Measure(work, "data" if not series else "scaling", "MiB", mount, parameters, **series)  # type: ignore[arg-type]
+    return Measure(work, "scaling" if "series" in more else "data", "MiB", mount, parameters, **more)  # type: ignore[arg-type]
+
+
+def _fio(pattern: str, block: int, mount: MountOptions, mib: int = 16) -> Measure:
+    return _data(f"fio-{pattern}", block, mount, mib, needs="fio", optional=True)
+
+
+def _tree(work: str, unit: str, files: int) -> Measure:
+    return Measure(
+        work,
+        "scaling",
+        unit,
+        parameters={"tree": files},
+        series=f"{work} by files",
+        at=files,
+        axis="files",
+        default=files < BY_NAME,
+        limited=True,
+    )
+
+
+def _shares(measure: Measure, shares: int) -> Measure:
+    series = f"{measure.work} by shares"
+    return replace(measure, group="scaling", shares=shares, processes=shares, series=series, at=shares, axis="shares")
 
 
 def _curve(work: str, unit: str, axis: str, points: Iterable[int], parameter: str = "") -> list[Measure]:
@@ -64,6 +93,8 @@ def _curve(work: str, unit: str, axis: str, points: Iterable[int], parameter: st
     ]
 
 
+BY_NAME = 1_000_000
+"""Trees of so many files are measured only where somebody names the kind of work."""
 _LARGE = MountOptions(msize=LARGEST_MSIZE)
 _MAPPED = MountOptions(cache="mmap", msize=LARGEST_MSIZE)
 _TREE = {"files": 200}
@@ -87,6 +118,13 @@ MEASURES: tuple[Measure, ...] = (
     _data("write", 1 << 20, _MAPPED),
     _data("map-read", 65536, _MAPPED, 16),
     _data("map-write", 65536, _MAPPED, 16),
+    _fio("read", 1 << 20, _LARGE, 64),
+    _fio("write", 1 << 20, _LARGE, 64),
+    _fio("random-read", 4096, _LARGE),
+    _fio("random-write", 4096, _LARGE),
+    _fio("sync-write", 4096, _LARGE),
+    _fio("map-read", 4096, _MAPPED),
+    _fio("map-write", 4096, _MAPPED),
     *(
         _data(work, 1 << 20, MountOptions(msize=msize), series=f"{work} by msize", at=msize, axis="msize")
         for work in ("read", "write")
@@ -101,6 +139,14 @@ MEASURES: tuple[Measure, ...] = (
     *_curve("readdir", "name", "files", (10, 100, 1000, 10000), "files"),
     *_curve("lookup", "call", "files", (10, 1000, 10000), "files"),
     *_curve("stat", "call", "open", (0, 100, 1000, 4000), "open"),
+    *(_shares(Measure("stat", "scaling", "call"), shares) for shares in (1, 2, 3, 4)),
+    *(_shares(_data("read", 1 << 20, _LARGE), shares) for shares in (1, 2, 3, 4)),
+    # Both kinds of one size follow each other: the tree is made once.
+    *(
+        _tree(work, unit, files)
+        for files in (10, 1000, 100_000, BY_NAME)
+        for work, unit in (("find-tree", "file"), ("stat-tree", "call"))
+    ),
 )
 
 
@@ -121,4 +167,9 @@ def chosen(names: Iterable[str], groups: Iterable[str]) -> list[Measure]:
     ]
     if not found:
         raise UsageError(f"nothing of {', '.join(names)} is in {', '.join(groups)}: name another --group")
-    return found
+    return [replace(measure, limited=False, optional=False) for measure in found] if names else found
+
+
+def packages(measures: Iterable[Measure]) -> tuple[str, ...]:
+    """The Debian packages that the guest must have for them."""
+    return tuple(sorted({measure.needs for measure in measures if measure.needs and not measure.optional}))

@@ -8,16 +8,16 @@ from markupsafe import Markup
 
 from conformance.evidence.overview import count
 from conformance.evidence.templates import templates_of
-from conformance.performance.judging import CONFIDENCE, against, cliffs, to_control, typical
-from conformance.performance.plot import COLOURS, svg
-from conformance.performance.record import OTHER, OTHER_CONTROL, SHARE, Bench, Measured
-from conformance.performance.statistics import Interval, figure
+from conformance.performance.judging import CONFIDENCE, against, cliffs, crossings, to_control, typical
+from conformance.performance.plot import svg
+from conformance.performance.record import CONTROL, OTHER, OTHER_CONTROL, SHARE, Bench, Measured
+from conformance.performance.statistics import Interval, figure, rounds_needed
 
 
 def page(bench: Bench) -> str:
     """The HTML."""
     templates = templates_of("conformance.performance")
-    templates.filters.update(typical=typical, figure=figure, bar=_bar)
+    templates.filters.update(typical=typical, figure=figure, bar=_bar, ratio=_ratio, crossings=crossings)
     groups: dict[str, list[Measured]] = {}
     for measured in bench.measures:
         groups.setdefault(measured.group, []).append(measured)
@@ -34,15 +34,36 @@ def page(bench: Bench) -> str:
         cliffs=cliffs(bench),
         other_cliffs=cliffs(bench, OTHER) if OTHER in bench.subjects else [],
         curves=_curves(bench),
-        legend=list(zip(bench.subjects, COLOURS, strict=False)),
+        legend=[(name, number) for number, name in enumerate(bench.subjects)],
+        costs=_costs(bench),
+        costs_none=any(measured.crossed(SHARE) == 0 for measured in bench.measures),
         confidence=f"{CONFIDENCE:.0%}",
-        share=SHARE,
+        too_few=bench.rounds < rounds_needed(CONFIDENCE),
+        needed=rounds_needed(CONFIDENCE),
+        shown=[name for name in (SHARE, CONTROL, OTHER) if name in bench.subjects],
     )
+
+
+def _costs(bench: Bench) -> list[tuple[Measured, str, bool]]:
+    """(measure, subject, whether it is the measure's first line) where messages were counted."""
+    return [
+        (measured, subject, number == 0)
+        for measured in bench.measures
+        if measured.measured
+        for number, subject in enumerate(name for name in bench.subjects if name in measured.messages)
+    ]
+
+
+def _ratio(found: Interval | None) -> str:
+    """The interval; where there are too few rounds for one, which the page says once, the ratio alone."""
+    if found is None:
+        return ""
+    return str(found) if found.high < math.inf else figure(found.ratio)
 
 
 def sentence(bench: Bench) -> str:
     """The result in one line."""
-    whole = [measured for measured in bench.measures if not measured.failed]
+    whole = [measured for measured in bench.measures if measured.measured]
     if OTHER not in bench.subjects:
         return f"{count(len(whole), 'measure')}, each beside the guest's own file system"
     beside = [found for measured in whole if (found := against(measured)) is not None]
@@ -72,7 +93,7 @@ def _curves(bench: Bench) -> list[tuple[str, str, Markup]]:
     """(title, unit, picture) of each series with two points or more."""
     series: dict[str, list[Measured]] = {}
     for measured in bench.measures:
-        if measured.series and not measured.failed:
+        if measured.series and measured.measured:
             series.setdefault(measured.series, []).append(measured)
     return [
         (

@@ -10,7 +10,6 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 560, 230
 LEFT, RIGHT, TOP, BOTTOM = 64, 14, 12, 34
-COLOURS = ("#0550ae", "#57606a", "#b3261e", "#9a8c98")
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 Points = Mapping[int, Sequence[float]]
@@ -18,7 +17,10 @@ Points = Mapping[int, Sequence[float]]
 
 
 def svg(title: str, axis: str, lines: Mapping[str, Points]) -> Markup:
-    """The picture. Each step of the axis has the same width: the values are roughly powers of a number."""
+    """The picture. Each step of the axis has the same width: the values are roughly powers of a number.
+
+    The style sheet of the page colours the lines: the first has the class s0.
+    """
     steps = sorted({at for points in lines.values() for at in points})
     values = [value for points in lines.values() for seconds in points.values() for value in seconds if value > 0]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
@@ -41,15 +43,12 @@ def svg(title: str, axis: str, lines: Mapping[str, Points]) -> Markup:
     out += [f'<text class="x" x="{x(at):.1f}" y="{HEIGHT - 18}">{at:,}</text>' for at in steps]
     out.append(f'<text class="x" x="{LEFT + wide / 2:.1f}" y="{HEIGHT - 3}">{escape(axis)}</text>')
     for number, points in enumerate(lines.values()):
-        colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x(at):.1f},{y(median(points[at])):.1f}" for at in sorted(points))
-        out.append(f'<polyline points="{path}" stroke="{colour}"/>')
-        out += [
-            f'<circle cx="{x(at):.1f}" cy="{y(value):.1f}" r="1.8" fill="{colour}"/>'
-            for at, seconds in points.items()
-            for value in seconds
-            if value > 0
-        ]
+        out.append(f'<g class="s{number}"><polyline points="{path}"/>')
+        for at, seconds in points.items():
+            out += [f'<circle cx="{x(at):.1f}" cy="{y(one):.1f}" r="1.8"/>' for one in seconds if one > 0]
+            out.append(f'<circle class="middle" cx="{x(at):.1f}" cy="{y(median(seconds)):.1f}" r="3.2"/>')
+        out.append("</g>")
     out.append("</svg>")
     return Markup("".join(out))
 

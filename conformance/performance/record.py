@@ -15,7 +15,7 @@ from conformance.evidence.models import Environment
 from guests.host.files import content
 
 RECORD: Final = "bench.json"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SHARE, CONTROL, OTHER, OTHER_CONTROL = "share", "control", "other", "other control"
 """What is measured: the target's share, the same guest's own file system, and the same of --against."""
 
@@ -53,8 +53,33 @@ class Measured(_Model):
     processor: dict[str, float] = {}
     """Processor seconds of the process that serves the share, for one unit; with a device inside a hypervisor that
     includes the guest."""
+    messages: dict[str, dict[str, float]] = {}
+    """9P message -> how many crossed for one unit. Empty where the guest's cache answered; a subject is missing where
+    its messages are not known."""
+    processor_by_message: dict[str, float] = {}
+    """Processor seconds of the same process for one of those messages."""
     failed: str = ""
     """Why it could not be measured."""
+    left_out: str = ""
+    """Why it was not tried here; no failure."""
+    without: dict[str, str] = {}
+    """Subject -> why it alone was left out."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are times of the share."""
+        return bool(self.seconds.get(SHARE))
+
+    def crossed(self, subject: str) -> float | None:
+        """How many 9P messages crossed for one unit; None if that is not known."""
+        found = self.messages.get(subject)
+        return sum(found.values()) if found is not None else None
+
+    def by_message(self, subject: str) -> list[float]:
+        """The seconds of each round for one message: all that it took, the guest's part included. Empty if none
+        crossed, or that is not known."""
+        crossed = self.crossed(subject)
+        return [seconds / crossed for seconds in self.seconds.get(subject, [])] if crossed else []
 
 
 class Bench(_Model):

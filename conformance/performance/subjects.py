@@ -30,6 +30,8 @@ from guests.machines.spec import MachineSpec, Share
 
 _QEMUS = "qemu"
 """The mount tag of QEMU's own device in a guest that has two."""
+_WORK = "performance"
+"""The name of the directory to work in."""
 _OTHER_AT, _NFS_AT = "/mnt/other", "/mnt/nfs4"
 NFS_EXPORT_MB = 4096
 """Size of the export's own file system where NFS serves it, too: ganesha opens by handle, through any mount of it."""
@@ -51,6 +53,13 @@ class Place:
     pid: Callable[[], int] = lambda: 0
     """The process of this host that serves it; 0 where none is known."""
     mounts: dict[str, str] = field(default_factory=dict)
+    outside: AgentLink | None = None
+    """An agent that sees the same directory natively, at `outside_directory`; None where there is none."""
+    outside_directory: str = ""
+    further: Callable[[int, MountOptions], str] | None = None
+    """Mounts the subject's share of that number, from 1 on; the directory to work in there. Raises Undrivable."""
+    traced: bool = False
+    """Whether the guest tells which 9P messages crossed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +131,30 @@ def _started(stack: contextlib.ExitStack, make: Callable[[], D]) -> D:
 def _of(deployment: Deployment, asked: Asked[Any, Any], share: str, control: str) -> list[Place]:
     """The share of a deployment, and the control file system of its guest."""
     version = str(deployment.environment().get("target_version", ""))
+
+    def further(number: int, options: MountOptions) -> str:
+        return f"{deployment.beside(number, options).inside_root}/{_WORK}"
+
     return [
         Place(
             share,
             f"{asked.target.name} ({version})" if version else asked.target.name,
             deployment.inside,
-            f"{deployment.inside_root}/performance",
+            f"{deployment.inside_root}/{_WORK}",
             deployment.mount,
             lambda: deployment.processes().get("device", 0),
+            outside=deployment.outside,
+            outside_directory=f"{deployment.outside_root}/{_WORK}",
+            further=further,
+            traced=deployment.traced,
         ),
-        Place(control, "the guest's own file system", deployment.control, f"{deployment.control_root}/performance"),
+        Place(
+            control,
+            "the guest's own file system",
+            deployment.control,
+            f"{deployment.control_root}/{_WORK}",
+            further=lambda number, options: f"{deployment.control_root}/{_WORK}{number}",
+        ),
     ]
 
 
@@ -149,6 +172,8 @@ def _nfs(deployment: Deployment, stack: contextlib.ExitStack) -> Place:
         f"{_NFS_AT}/nfs",
         lambda options: mount_nfs(deployment.inside, _NFS_AT, options, server.port),
         lambda: server.pid,
+        outside=deployment.outside,
+        outside_directory=f"{export}/nfs",
     )
 
 
@@ -180,9 +205,12 @@ def _together(
         OTHER,
         f"{qemus.target.name} ({deployment.hypervisor}'s own device)",
         inside,
-        f"{_OTHER_AT}/performance",
+        f"{_OTHER_AT}/{_WORK}",
         mount,
         lambda: deployment.machine.pid,
+        outside=deployment.outside,
+        outside_directory=f"{deployment.exports[3]}/{_WORK}",
+        traced=deployment.traced,
     )
     if plugged is other:
         share.name, own.name = OTHER, SHARE

@@ -17,6 +17,7 @@ from conformance.vocabulary import errno_name
 _REQUEST = re.compile(r"9p_client_req: client \S+ request (?:P9_)?(T\w+) tag\s+(\d+)")
 _REPLY = re.compile(r"9p_client_res: client \S+ response (?:P9_)?([TR]\w+) tag\s+(\d+) err (-?\d+)")
 _MARK = re.compile(r"tracing_mark_write: assay9 (begin|end|call (\d+))")
+_PHASE = re.compile(r"tracing_mark_write: assay9 phase (\w+)")
 _TASK = re.compile(r"-(\d+)\s+\[\d+\]")
 _SHOWN = 400
 _SHOWN_OF_A_CALL = 40
@@ -102,6 +103,22 @@ def parse(text: str) -> Crossed:
         for number, said in calls.items()
     }
     return Crossed(tuple(shown), dict(counts), "LOST" in text, by_call, numbered)
+
+
+def by_phase(text: str) -> dict[str, Counter[str]] | None:
+    """The requests of a benchmark's work: phase that it noted in the trace ("assay9 phase timed") -> message -> count.
+
+    Whatever task sent them: nothing else works in that guest then. None if some of the trace was lost, or it names no
+    phase.
+    """
+    phases: dict[str, Counter[str]] = {}
+    now: Counter[str] | None = None
+    for line in text.splitlines():
+        if mark := _PHASE.search(line):
+            now = phases.setdefault(mark[1], Counter())
+        elif now is not None and (request := _REQUEST.search(line)):
+            now[_message(request[1])] += 1
+    return phases if phases and "LOST" not in text else None
 
 
 def _message(kernel_name: str) -> str:

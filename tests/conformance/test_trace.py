@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance.vfs.trace import parse
+from conformance.vfs.trace import by_phase, parse
 
 HEADER = "# tracer: nop\n#\n# entries-in-buffer/entries-written: 6/6   #P:1\n"
 LINE = "          python3-312     [000] .....    17.100200: {}\n"
@@ -146,3 +146,24 @@ class TestCalls:
 
     def test_a_trace_without_calls_says_so(self) -> None:
         assert not parse(trace(request("P9_TREAD", 0))).numbered
+
+
+def phase(name: str) -> str:
+    return f"tracing_mark_write: assay9 phase {name}"
+
+
+def test_a_benchmark_s_requests_are_counted_by_phase_whatever_task_sent_them() -> None:
+    said = trace(
+        request("P9_TCLUNK", 9),
+        phase("around"),
+        request("P9_TWALK", 1),
+        phase("timed"),
+        request("P9_TGETATTR", 2),
+        f"77:{request('P9_TGETATTR', 3)}",
+        reply("P9_TGETATTR", 2),
+        phase("none"),
+        request("P9_TCLUNK", 4),
+    )
+    assert by_phase(said) == {"around": {"Twalk": 1}, "timed": {"Tgetattr": 2}, "none": {"Tclunk": 1}}
+    assert by_phase(trace(request("P9_TWALK", 1))) is None, "no phase was noted"
+    assert by_phase(said + "CPU:0 [LOST 12 EVENTS]\n") is None

@@ -117,6 +117,36 @@ def test_the_page_and_the_table_show_every_measure() -> None:
     assert "stat open=9" in said and "not measured: EINVAL & more" in said and "cliff:" in said
 
 
+def test_what_was_left_out_is_no_failure_unless_the_baseline_has_it() -> None:
+    one = measured("stat", 1.0, 1.0)
+    left = Measured(name="fio", work="fio", group="data", unit="MiB", mount="m", left_out="the guest has no fio")
+    assert judge(bench([one, left], against="theirs")).status == 0
+    assert judge(bench([one, left]), bench([one, left])).status == 0
+    lost = judge(bench([one, left]), bench([one, measured("fio", 1.0)]))
+    assert lost.status == 3 and "1 of the baseline were not measured" in lost.why
+    assert "left out: the guest has no fio" in page(bench([left])) and "left out: the guest" in text(bench([left]))
+
+
+def test_the_cost_of_a_message_is_that_of_the_unit_by_what_crossed() -> None:
+    one = measured("stat", 3e-4, messages={SHARE: {"Twalk": 1, "Tgetattr": 0.5}}, processor_by_message={SHARE: 2e-5})
+    assert one.crossed(SHARE) == 1.5 and one.crossed(CONTROL) is None
+    assert one.by_message(SHARE) == pytest.approx([seconds / 1.5 for seconds in one.seconds[SHARE]])
+    said = text(bench([one]))
+    assert "200 µs" in said and "20.0 µs" in said and "Twalk 1.00, Tgetattr 0.500" in said
+    shown = page(bench([one]))
+    assert "Cost of a message" in shown and "Twalk 1.00, Tgetattr 0.500" in shown
+    cached = measured("stat", 3e-4, messages={SHARE: {}})
+    assert cached.by_message(SHARE) == [] and "none crossed" in page(bench([cached]))
+    assert "Cost of a message" not in page(bench([measured("stat", 1.0)]))
+
+
+def test_a_subject_that_was_left_out_alone_has_no_ratio() -> None:
+    one = measured("stat", 3e-4)
+    one.seconds.pop(CONTROL)
+    found = bench([one.model_copy(update={"without": {CONTROL: "no room"}})])
+    assert "without control: no room" in page(found) and "stat" in text(found)
+
+
 def kept(directory: Path, made: Bench) -> Path:
     directory.mkdir(parents=True)
     (directory / RECORD).write_text(made.model_dump_json())

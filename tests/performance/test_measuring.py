@@ -3,53 +3,162 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
 
 from assay9.cli import cli
 from conformance.errors import UsageError
+from conformance.performance import measuring
 from conformance.performance.guest_side import PAYLOAD, Answer, Request
-from conformance.performance.measures import GROUPS, MEASURES, chosen
+from conformance.performance.measures import GROUPS, MEASURES, chosen, packages
+from conformance.performance.measuring import Trees, one
 from conformance.performance.nfs4 import words
 from conformance.performance.payload import WORK
 from conformance.performance.record import CONTROL, SHARE, load_bench
-from conformance.performance.subjects import check_nfs4, one_guest
+from conformance.performance.subjects import Place, check_nfs4, one_guest
 from conformance.vfs.mount_options import MountOptions
+from guests.agent.link import AgentLink
 from tests.targets import asked
 
-SMALL = {"files": 3, "open": 2, "mib": 1, "block": 262144}
+SMALL = {"files": 3, "open": 2, "mib": 1, "block": 262144, "tree": 10}
+FIO = """#!{python}
+import json, sys
+words = dict(word.lstrip("-").partition("=")[::2] for word in sys.argv[1:])
+side = {{"io_bytes": int(words["io_size"]){minus}, "runtime": 7, "clat_ns": {{"max": 9, "percentile": {{}}}}}}
+side["clat_ns"]["percentile"] = {{part: 5 for part in ("50.000000", "95.000000", "99.000000")}}
+print("fio: this is no JSON")
+print(json.dumps({{"jobs": [{{"read": side, "write": side}}]}}))
+"""
+"""Takes the words of the real one, and always 7 ms."""
 
 
-def answer_to(request: Request) -> Answer:
+def perform(request: Request, path: str = "") -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-c", PAYLOAD.read_text(), request.model_dump_json()]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
+    found = f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]
+    environment = os.environ | {"PATH": found}
+    return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+
+def answer_to(request: Request, path: str = "") -> Answer:
+    done = perform(request, path)
     assert done.returncode == 0, done.stderr
     return Answer.model_validate(json.loads(done.stdout))
 
 
+def fio_in(directory: Path, minus: str = "") -> str:
+    """A directory with a program fio."""
+    directory.mkdir()
+    (directory / "fio").write_text(FIO.format(python=sys.executable, minus=minus))
+    (directory / "fio").chmod(0o755)
+    return str(directory)
+
+
 @pytest.mark.parametrize("work", sorted(set(WORK) - {"git-status"}))
 def test_each_kind_of_work_is_done_in_each_place_and_leaves_nothing(work: str, tmp_path: Path) -> None:
+    fio = fio_in(tmp_path / "bin")
     places = {name: str(tmp_path / name) for name in (SHARE, CONTROL)}
+    request = Request(
+        work=work,
+        parameters=SMALL,
+        processes=1,
+        seconds=0.001,
+        places=places,
+        counts=dict.fromkeys(places, 2),
+        rounds=2,
+        latency=True,
+    )
+    answer_to(request.model_copy(update={"build": True}), fio)
+    built = {name: sorted(os.listdir(where)) for name, where in places.items()}
+    found = answer_to(request, fio)
+    assert [set(took) for took in found.rounds] == [set(places)] * 2
+    for name, where in places.items():
+        assert found.units[name] > 0 and len(found.latency.get(name, [0] * 4)) == 4
+        assert sorted(os.listdir(where)) == built[name], "what a turn makes is removed"
+
+
+def test_fio_takes_the_time_itself(tmp_path: Path) -> None:
+    places = {SHARE: str(tmp_path / "share")}
+    request = Request(
+        work="fio-random-write", parameters=SMALL, processes=1, seconds=1, places=places, counts={SHARE: 3}, rounds=1
+    )
+    found = answer_to(request, fio_in(tmp_path / "bin"))
+    assert found.rounds == [{SHARE: 0.007}] and found.units == {SHARE: 0.75}
+    short = perform(request, fio_in(tmp_path / "short", " - 1"))
+    assert "fio moved 786431 of 786432 bytes" in short.stderr
+
+
+@pytest.mark.skipif(shutil.which("fio") is None, reason="fio is not installed")
+@pytest.mark.parametrize("work", [work for work in WORK if work.startswith("fio-")])
+def test_the_real_fio_understands_each_pattern(work: str, tmp_path: Path) -> None:
+    places = {SHARE: str(tmp_path / "share")}
     found = answer_to(
         Request(
             work=work,
-            parameters=SMALL,
+            parameters=SMALL | {"block": 4096},
             processes=1,
-            seconds=0.001,
+            seconds=1,
             places=places,
-            counts=dict.fromkeys(places, 2),
-            rounds=2,
+            counts={SHARE: 8},
+            rounds=1,
             latency=True,
-            last=True,
         )
     )
-    assert [set(took) for took in found.rounds] == [set(places)] * 2
-    assert all(found.units[name] > 0 and len(found.latency[name]) == 4 for name in places)
-    assert list(tmp_path.iterdir()) == []
+    assert found.rounds[0][SHARE] > 0 and (SHARE in found.latency) == (work != "fio-sync-write")
+
+
+def test_a_tree_is_as_large_as_it_says_and_walked_whole(tmp_path: Path) -> None:
+    places = {SHARE: str(tmp_path / "share")}
+    request = Request(
+        work="find-tree",
+        parameters={"tree": 300},
+        processes=1,
+        seconds=1,
+        places=places,
+        counts={SHARE: 3},
+        rounds=1,
+        build=True,
+    )
+    answer_to(request)
+    files = [path for path in (tmp_path / "share").rglob("*") if path.is_file()]
+    assert len(files) == 300
+    request = request.model_copy(update={"build": False})
+    assert answer_to(request).units == {SHARE: 300}
+    files[-1].unlink()
+    assert "lists 99 of 100 files" in perform(request).stderr, "three repetitions come by each of three directories"
+
+
+def test_several_shares_work_at_once_each_in_its_own_directory(tmp_path: Path) -> None:
+    also = [str(tmp_path / name) for name in ("second", "third")]
+    request = Request(
+        work="create",
+        parameters={},
+        processes=3,
+        seconds=1,
+        places={SHARE: str(tmp_path / "first")},
+        also={SHARE: also},
+        counts={SHARE: 6},
+        rounds=1,
+    )
+    # "create" removes by number whatever was made, so a directory that has no such file tells who made it.
+    done = perform(request)
+    assert "new" in done.stderr and "No such file" in done.stderr
+    assert sorted(p.name for p in (tmp_path / "first").iterdir()) in (["new3"], [])
+    assert sorted(p.name for p in (tmp_path / "second").iterdir()) == ["new1", "new4"]
+    assert sorted(p.name for p in (tmp_path / "third").iterdir()) == ["new2", "new5"]
+    request = request.model_copy(update={"work": "read", "parameters": SMALL, "counts": {SHARE: 3}})
+    shutil.rmtree(tmp_path / "first")
+    shutil.rmtree(tmp_path / "second")
+    shutil.rmtree(tmp_path / "third")
+    assert answer_to(request).units == {SHARE: 0.75}
 
 
 def test_places_take_the_first_turn_in_turn_and_processes_share_the_work(tmp_path: Path) -> None:
@@ -83,7 +192,10 @@ def test_every_measure_has_its_work_and_its_own_name() -> None:
 
 def test_measures_are_chosen_by_work_and_group() -> None:
     assert {measure.work for measure in chosen(["read"], ["data"])} == {"read"}
-    assert all(not measure.needs for measure in chosen([], []))
+    assert packages(chosen([], [])) == (), "an image of its own is built only for what is named"
+    assert packages(chosen(["fio-read", "git-status"], [])) == ("fio", "git")
+    assert max(measure.at for measure in chosen([], []) if measure.work == "find-tree") == 100_000
+    assert max(measure.at for measure in chosen(["find-tree"], [])) == 1_000_000
     assert chosen(["git-status"], [])[0].needs == "git"
     with pytest.raises(UsageError, match="did you mean 'readdir'"):
         chosen(["readir"], [])
@@ -102,6 +214,51 @@ def test_a_benchmark_is_measured_kept_and_shown(tmp_path: Path) -> None:
     assert record.environment.profiles and record.whole
     assert "rename" in (run / "bench.html").read_text() and "rename" in done.output
     assert (run / "SHA256SUMS").read_text().count("bench") == 2
+
+
+def test_what_a_target_or_guest_has_not_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    argv = ["bench", "local", "--group", "scaling", "--only", "stat", "--rounds", "1", "--seconds", "0.001"]
+    done = CliRunner().invoke(cli, [*argv, "--results", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    (run,) = tmp_path.glob("*-bench-local")
+    record = load_bench(run)
+    left = {measure.name: measure.left_out for measure in record.measures if measure.left_out}
+    assert set(left) == {f"stat shares={n}" for n in (2, 3, 4)}
+    assert "the target has one share" in left["stat shares=2"] and not any(m.failed for m in record.measures)
+    assert "left out: the target has one share" in (run / "bench.html").read_text()
+
+
+def test_a_guest_without_fio_leaves_it_out_unless_it_is_named(tmp_path: Path) -> None:
+    link = SimpleNamespace(calls=SimpleNamespace(which=lambda name: None))
+    place = Place(SHARE, "", cast(AgentLink, link), str(tmp_path))
+    (measure,) = [one for one in chosen([], []) if one.work == "fio-read"]
+    found = one([place], measure, 1, 1, Trees())
+    assert "the guest has no fio: --only fio-read" in found.left_out and not found.failed
+    (measure,) = chosen(["fio-read"], [])
+    found = one([place], measure, 1, 1, Trees())
+    assert found.failed == "share: the guest has no fio" and not found.left_out
+
+
+def test_a_tree_that_takes_too_long_is_left_out_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    trees, sizes = Trees(), []
+    place = Place(SHARE, "", cast(AgentLink, SimpleNamespace()), "/nowhere")
+
+    def took(link: object, request: Request, limit: float) -> None:
+        sizes.append(request.parameters["tree"])
+        clock.append(clock[-1] + request.parameters["tree"] / 500)
+
+    clock, asks = [0.0], Request(work="find-tree", parameters={}, processes=1, seconds=1, places={}, rounds=0)
+    monkeypatch.setattr(measuring, "perform", took)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[-1])
+    points = {measure.at: measure for measure in chosen([], []) if measure.work == "find-tree"}
+    for files in (10, 1000, 1000):
+        trees.check(points[files])
+        trees.make(place, asks.model_copy(update={"parameters": {"tree": files}}))
+    assert sizes == [10, 1000], "a tree that stands is not made again"
+    with pytest.raises(Exception, match="would take about 200 s: --only find-tree"):
+        trees.check(points[100_000])
+    (named,) = [measure for measure in chosen(["find-tree"], []) if measure.at == 100_000]
+    trees.check(named)
 
 
 def test_two_targets_without_a_common_guest_are_measured_beside_each_other(tmp_path: Path) -> None:
