@@ -235,8 +235,9 @@ def _tried(task: Task) -> list[Outcome]:
 def _try_source(fault: SourceFault) -> Outcome:
     known = _items[fault.layer]
     items = [item for name in fault.caught for item in known.get(name, [])]
+    enough = 1 if len(fault.caught) == 1 else len(items)  # of one case, the first mount on which it fails will do
     try:
-        return Outcome(fault.name, fault.layer, missed(fault, on_mutant(fault, items)))
+        return Outcome(fault.name, fault.layer, missed(fault, on_mutant(fault, items, enough)))
     except SuiteError as error:  # the source has changed: the fault has to change with it
         return Outcome(fault.name, fault.layer, str(error))
 
