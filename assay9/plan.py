@@ -19,11 +19,11 @@ from conformance.errors import InfrastructureError, UsageError
 from conformance.evidence.gathering import first_problem
 from conformance.evidence.host import CHECKOUT, commit_of
 from conformance.evidence.models import Record
-from conformance.evidence.record import RunWriter, find_run, load_run
+from conformance.evidence.record import RunWriter, find_run
 from conformance.gating.gate import exit_status
 from conformance.gating.merge import merged
 from conformance.options import durations_option, results_option
-from conformance.reports.cli import read_runs
+from conformance.reports.cli import read_runs, unchanged
 from conformance.reports.terminal import summary
 from conformance.reports.write import write_reports
 from conformance.sut.load import load
@@ -221,7 +221,7 @@ def join(directories: Sequence[Path], results: Path) -> tuple[Record, Path]:
     """One run from its shards' directories, with reports. Raises UsageError for a mismatch."""
     with shown("joining the records"):
         whole = merged(
-            [load_run(directory) for directory in directories], [directory.name for directory in directories]
+            [unchanged(directory) for directory in directories], [directory.name for directory in directories]
         )
         writer = RunWriter.create(results.absolute(), whole.environment)
         try:

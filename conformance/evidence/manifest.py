@@ -45,6 +45,18 @@ def check_file(path: Path) -> None:
         )
 
 
+def changed(run_dir: Path, but: frozenset[str] = frozenset()) -> str | None:
+    """The first file that is there and is not what the run wrote; None if there is none, or no manifest.
+
+    `but`: files and directories that do not matter, because they are about to be written again.
+    """
+    for name, digest in _read(run_dir / NAME).items():
+        path = run_dir / name
+        if name.partition("/")[0] not in but and path.is_file() and digest_of(path) != digest:
+            return name
+    return None
+
+
 def differences(run_dir: Path) -> list[str]:
     """Differences from the manifest: files that changed, are missing, or are not listed. Raises UsageError."""
     if not (run_dir / NAME).is_file():

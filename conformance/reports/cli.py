@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from conformance.errors import InfrastructureError, UsageError
+from conformance.evidence.manifest import NAME, changed
 from conformance.evidence.models import Record
 from conformance.evidence.overview import count, overview
 from conformance.evidence.record import find_run, load_run
@@ -73,7 +74,8 @@ def report(
     assay9 report --kind allure           allure-results, several files for each case
     """
     run_dir = find_run(run, results)
-    (record,) = read_runs([run], results)
+    writes = frozenset() if printed else frozenset(REPORTS[kind][0] for kind in kinds or DEFAULT)
+    (record,) = read_runs([run], results, writes)
     soaked = find_run(soak, results) if soak else None
     then = _beside(beside, record, results) if beside else None
     if full and not printed:
@@ -236,17 +238,39 @@ def baseline_save(run: str, file: Path, force: bool, results: Path) -> None:
     click.echo(f"{file}: {count(len(made.standings), 'case')} of {made.title}")
 
 
-def read_runs(names: Sequence[str], results: Path) -> list[Record]:
-    """The records of runs, which takes seconds for thousands of cases. Raises UsageError, see `find_run`."""
+def read_runs(names: Sequence[str], results: Path, writes: frozenset[str] = frozenset()) -> list[Record]:
+    """The records of runs, which takes seconds for thousands of cases. Raises UsageError, see `find_run`.
+
+    `writes`: what is about to be written again there. Every other file must be the one that the run wrote.
+    """
     found = [find_run(name, results) for name in names]
     with shown("reading records" if len(found) > 1 else "reading the record"):
-        return [load_run(run_dir) for run_dir in found]
+        return [unchanged(run_dir, writes) for run_dir in found]
+
+
+def unchanged(run_dir: Path, writes: frozenset[str] = frozenset()) -> Record:
+    """The record of a run none of whose files was changed. Raises UsageError."""
+    record = load_run(run_dir)
+    try:
+        wrong = changed(run_dir, writes)
+    except OSError as e:
+        raise UsageError(f"{e.filename} cannot be read: {e.strerror}; get the run's directory again") from None
+    if wrong is not None:
+        kind = next((kind for kind, (name, _) in REPORTS.items() if name == wrong.partition("/")[0]), None)
+        remedy = f"`assay9 report {run_dir} --kind {kind}` writes it" if kind else "get the run's directory"
+        raise UsageError(
+            f"{run_dir / wrong} is not what the run wrote: its SHA-256 is not the one in {NAME}; {remedy} again"
+        )
+    return record
 
 
 def _beside(name: str, record: Record, results: Path) -> Baseline:
     """The baseline in a file or run, for this record. Raises UsageError if it is of another target."""
     path = Path(name)
-    made = load_baseline(path if path.exists() and not path.is_dir() else find_run(name, results))
+    if path.exists() and not path.is_dir():
+        made = load_baseline(path)
+    else:
+        made = baseline_of(unchanged(find_run(name, results)))
     if made.target != record.environment.target:
         raise UsageError(
             f"{name} is a baseline of target {made.target}, the run is of {record.environment.target}: a run is judged "

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -155,10 +155,31 @@ def exported(outside: AgentLink, root: str) -> Exported | None:
         found = _mounted(outside.calls.slurp("/proc/self/mountinfo", 1 << 20), root)
     except (OSError, InfrastructureError, Undrivable):  # a share that is not visible outside the guest
         return None
+    return _with_properties(found, lambda argv: _run(outside, argv))
+
+
+def exported_here(root: Path) -> Exported | None:
+    """The same of a directory of this machine."""
+    with contextlib.suppress(OSError):
+        return _with_properties(_mounted(Path("/proc/self/mountinfo").read_bytes(), str(root.resolve())), _said)
+    return None
+
+
+def _run(outside: AgentLink, argv: list[str]) -> str:
+    try:
+        return str(outside.calls.run(argv)["stdout"].decode(errors="replace"))
+    except (OSError, InfrastructureError):
+        return ""
+
+
+def _with_properties(found: Exported | None, run: Callable[[list[str]], str]) -> Exported | None:
+    """With the properties of a ZFS dataset that a share shows; those that this ZFS does not know are left out."""
     if found is None or found.type != "zfs":
         return found
-    properties = _zfs(outside, found.source)
-    return found.model_copy(update={"properties": properties})
+    said = run(["zfs", "get", "-H", "-o", "property,value", "all", found.source])
+    pairs = (line.split("\t", 1) for line in said.splitlines() if "\t" in line)
+    shown = _ZFS_SHOWN.split(",")
+    return found.model_copy(update={"properties": {name: value for name, value in pairs if name in shown}})
 
 
 def _mounted(mountinfo: bytes, root: str) -> Exported | None:
@@ -179,17 +200,6 @@ def _mounted(mountinfo: bytes, root: str) -> Exported | None:
 
 
 _ZFS_SHOWN = "acltype,aclinherit,aclmode,atime,devices,exec,setuid,xattr,recordsize,compression,quota,casesensitivity"
-
-
-def _zfs(outside: AgentLink, dataset: str) -> dict[str, str]:
-    """The properties of a ZFS dataset that a share shows; those that this ZFS does not know are left out."""
-    try:
-        done = outside.calls.run(["zfs", "get", "-H", "-o", "property,value", "all", dataset])
-    except (OSError, InfrastructureError):
-        return {}
-    shown = _ZFS_SHOWN.split(",")
-    pairs = (line.split("\t", 1) for line in done["stdout"].decode(errors="replace").splitlines() if "\t" in line)
-    return {name: value for name, value in pairs if name in shown}
 
 
 def job_url(environ: Mapping[str, str]) -> str:

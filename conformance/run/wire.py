@@ -15,7 +15,7 @@ from conformance.profiles.model import NotSupported, Setting, VersionOf
 from conformance.raw.health import as_unsupported, not_implemented
 from conformance.run.evidence import case_result
 from conformance.run.session import Make, WireSession
-from conformance.run.tested import exported, machine_of, programs
+from conformance.run.tested import exported, exported_here, machine_of, programs
 from conformance.run.verdict import judge
 from conformance.sut.kind import Asked
 from conformance.sut.layers import chosen_link
@@ -61,7 +61,9 @@ class WireRunner:
         seen, pid = self.session.versions(), self.session.server.pid()
         self.machines[f"{self.worker} {self.argument}"] = machine_of(seen)
         found: dict[str, Any] = {"programs": programs({"device": seen["argv"]}, {"device": pid} if pid else {})}
-        if (far := self.session.server.far) is not None and (there := exported(*far)) is not None:
+        export, far = self.session.server.export, self.session.server.far
+        there = exported_here(export) if export is not None else exported(*far) if far is not None else None
+        if there is not None:
             found["exported"] = there
         return found
 

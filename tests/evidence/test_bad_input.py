@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -21,9 +22,10 @@ from assay9.profile import profile
 from assay9.run import run
 from assay9.selftest import selftest
 from conformance.errors import InfrastructureError, UsageError
-from conformance.evidence.manifest import NAME
+from conformance.evidence.manifest import NAME, listed
 from conformance.reports.cli import baseline, compare, gate, report
 from conformance.reports.publish_cli import attest, redact, table, verify
+from conformance.reports.write import write_reports
 from soak.cli import soak
 from tests.evidence.test_baseline import kept
 from tests.evidence.test_shards import shard
@@ -149,6 +151,47 @@ def test_one_line_with_the_remedy(
     assert REMEDIES[damage] in said
     assert not (tmp_path / "out.json").exists() and not (tmp_path / "public").exists()
     assert set((tmp_path / "results").iterdir()) <= before, "nothing was made"
+
+
+@pytest.mark.parametrize("command", ["report --print", "gate", "merge", "gate --baseline", "compare"])
+def test_each_file_of_a_run_that_was_changed_is_reported(
+    command: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = {
+        "report --print": (report, ["B", "--print"]),
+        "gate": (gate, ["B"]),
+        "merge": (merge, ["A", "B"]),
+        "gate --baseline": (gate, ["A", "--baseline", "B"]),
+        "compare": (compare, ["A", "B"]),
+    }
+    function, arguments = words[command]
+    shutil.copytree(runs, "kept", symlinks=True)
+    write_reports(Path("kept/B"))
+    names = list(listed(Path("kept/B")))
+    assert {"record.json", "summary.json", "report.html", "rti.txt", "environment.json"} <= set(names)
+    for name in names:
+        shutil.copytree("kept", "results", symlinks=True)
+        with (Path("results") / "B" / name).open("ab") as file:
+            file.write(b" ")
+        done = CliRunner().invoke(function, arguments)
+        assert isinstance(done.exception, UsageError), (name, done.output)
+        assert f"B/{name} is not what the run wrote" in str(done.exception) and "\n" not in str(done.exception)
+        shutil.rmtree("results")
+
+
+def test_a_report_that_was_changed_is_written_again_as_the_refusal_says(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(runs, "results", symlinks=True)
+    write_reports(Path("results/B"))
+    Path("results/B/rti.txt").write_text("all is well")
+    refused = CliRunner().invoke(gate, ["B"]).exception
+    found = re.search("`assay9 report (.*)` writes it again", str(refused))
+    assert found is not None, refused
+    assert CliRunner().invoke(report, found[1].split()).exit_code == 0
+    assert not isinstance(CliRunner().invoke(gate, ["B"]).exception, UsageError)
 
 
 PIPED: dict[str, tuple[click.Command, list[str]]] = {
