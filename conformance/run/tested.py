@@ -27,6 +27,8 @@ _OF_THE_SYSTEM: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/libex
 _DPKG: Final = Path("/var/lib/dpkg/info")
 _SHORT: Final = 10.0
 """Seconds that a program has to say its version."""
+_LOADER_ARGUMENT: Final = frozenset({"--library-path", "--inhibit-rpath", "--audit", "--argv0", "--preload"})
+"""Options of ld.so that have an argument."""
 _LAUNCHERS: Final = frozenset({"nsenter", "chroot", "env", "setsid", "unshare"})
 
 
@@ -59,28 +61,49 @@ def program_of(argv: Sequence[str]) -> Path | None:
         if "--" not in words:
             return None
         words = words[words.index("--") + 1 :]
+    words = words[_loader(words) :]
     path = shutil.which(words[0]) if words else None
     return Path(path).resolve() if path else None
 
 
+def _loader(words: Sequence[str]) -> int:
+    """How many words of a command line are ld.so's and its options, as where a program of another distribution runs.
+
+    Source: ld.so(8).
+    """
+    if not words or not re.match(r"ld(-.*)?\.so", Path(words[0]).name):
+        return 0
+    number = 1
+    while number < len(words) and words[number].startswith("--"):
+        number += 2 if words[number] in _LOADER_ARGUMENT else 1
+    return number if number < len(words) else 0
+
+
 def _running(pid: int) -> Program:
-    shown = Path(os.readlink(f"/proc/{pid}/exe"))
+    shown, readable = Path(os.readlink(f"/proc/{pid}/exe")), Path(f"/proc/{pid}/exe")
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
+    start = [str(shown)]
+    if number := _loader([str(shown), *words[1:]]):
+        start += words[1 : number + 1]
+        shown = Path(os.readlink(f"/proc/{pid}/cwd")) / words[number]
+        readable = Path(f"/proc/{pid}/root{shown}")
     if _interprets(shown):  # its libraries are not part of what it runs
-        return _program(shown, Path(f"/proc/{pid}/exe"), {})
+        return _program(shown, readable, {}, start)
     maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
     beside = {
         path: digest_of(Path(f"/proc/{pid}/root{path}"))
         for path in sorted(set(re.findall(r"(/\S+\.so[.\d]*)$", maps, re.M)))
         if not path.startswith(_OF_THE_SYSTEM)
     }
-    return _program(shown, Path(f"/proc/{pid}/exe"), beside)
+    return _program(shown, readable, {path: digest for path, digest in beside.items() if path != str(shown)}, start)
 
 
-def _program(shown: Path, readable: Path, libraries: dict[str, str]) -> Program:
+def _program(shown: Path, readable: Path, libraries: dict[str, str], start: Sequence[str] = ()) -> Program:
+    """`start`: the words that start it, its own path if none are given."""
     return Program(
         path=str(shown),
         sha256=digest_of(readable),
-        version=_version(shown),
+        version=_version(tuple(start) or (str(shown),)),
         package=_package(shown, readable),
         libraries=libraries,
     )
@@ -100,9 +123,9 @@ def _interprets(program: Path) -> bool:
 
 
 @functools.cache
-def _version(program: Path) -> str:
+def _version(start: tuple[str, ...]) -> str:
     """The output of `--version`; empty for an interpreter, whose version is not that of its program."""
-    return "" if _interprets(program) else _said([str(program), "--version"])
+    return "" if _interprets(Path(start[-1])) else _said([*start, "--version"])
 
 
 @functools.cache

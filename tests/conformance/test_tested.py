@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from conformance.sut.load import files_of
 from conformance.sut.parts.no_outside import Nowhere
 from guests.agent.link import AgentLink
 from guests.agent.ops import Ops
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -52,6 +54,23 @@ def test_libraries_beside_a_program_are_hashed_and_the_systems_are_not(tmp_path:
         process.kill()
         process.communicate()
     assert found.libraries == {str(library): hashlib.sha256(library.read_bytes()).hexdigest()}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the loader has another name")
+def test_a_program_that_is_started_through_a_loader_is_named_and_not_the_loader(tmp_path: Path) -> None:
+    own = tmp_path / "own-build"
+    shutil.copy2("/bin/sleep", own)
+    words = ["/lib64/ld-linux-x86-64.so.2", "--library-path", "/lib/x86_64-linux-gnu", str(own), "600"]
+    process = subprocess.Popen(words)
+    try:
+        eventually(lambda: str(own) in Path(f"/proc/{process.pid}/maps").read_text())
+        found = programs({}, {"device": process.pid})["device"]
+    finally:
+        process.kill()
+        process.wait()
+    assert found.path == str(own) and found.sha256 == hashlib.sha256(own.read_bytes()).hexdigest()
+    assert "sleep" in found.version and str(own) not in found.libraries
+    assert program_of(words) == own
 
 
 @pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="no packages of Debian's here")
