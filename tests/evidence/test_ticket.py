@@ -240,10 +240,20 @@ def one_report(entries: int) -> Record:
 
 
 def test_the_entries_of_one_report_are_one_defect_the_gravest_reason_first() -> None:
-    said = text(one_report(14))
-    assert "KNOWN FAILURES OF THE DEVICE: 15 entries, 15 cases (! = harms data)\n  must ! 14  operation 3 goes" in said
-    assert "+13 entries of gitlab.com/qemu-project/qemu/-/issues/103" in said
+    said = text(one_report(40))
+    assert "KNOWN FAILURES OF THE DEVICE: 41 entries, 41 cases (! = harms data)\n  must ! 40  operation 3 goes" in said
+    assert "+39 entries of gitlab.com/qemu-project/qemu/-/issues/103" in said
     assert "  must    1  operation 0 goes by the path" in said
+
+
+def test_each_entry_of_a_report_has_its_reason_where_there_is_room() -> None:
+    lines = text(one_report(14)).splitlines()
+    assert len(lines) <= 120
+    at = lines.index("KNOWN FAILURES OF THE DEVICE: 15 entries, 15 cases (! = harms data)")
+    assert lines[at + 1].startswith("  must !  1  operation 3 goes by the path  ")
+    assert lines[at + 15] == "             gitlab.com/qemu-project/qemu/-/issues/103"
+    seen = re.findall(r"^  must [ !]  1  operation (\d+) goes by the path", "\n".join(lines[at + 1 : at + 15]), re.M)
+    assert sorted(map(int, seen)) == list(range(1, 15))
 
 
 def test_every_defect_has_its_reason_in_a_line_though_a_soak_takes_room(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """KNOWN FAILURES: failures that the profiles declare and the run has met, by owner, the gravest first.
 
-Entries with the same report are one defect. The gravest defects get a reason of two lines, the next one line, and of
-the rest only the cases are named.
+Entries with the same report are one defect. Where there is room the gravest have each entry with its reason; the next
+get a reason of two lines, the next one line, and of the rest only the cases are named.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from conformance.vocabulary import GRAVITY
 _REPORT = re.compile(r"/(issues|bugs?|pull|merge_requests|work_items)/\d+|show_bug\.cgi|[?&]id=\d")
 """Links to one report. A link to a source file or a specification does not say that two entries are one defect."""
 _INDENT, _CASES = 13, 5
+_LOST = 16
+"""Columns of a line that may stay empty, because a word does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +52,35 @@ def placed(
 ) -> str | None:
     """The whole text in `most` lines, with as many reasons as fit; None if fewer than `least` fit."""
 
-    def tried(reasons: int, detailed: int) -> str | None:
-        made = fitted([*before, *known(found, reasons, detailed), *after], None)
+    def tried(*numbers: int) -> str | None:
+        made = fitted([*before, *known(found, *numbers), *after], None)
         return made if made.count("\n") <= most else None
 
     for reasons in range(min(len(found), most), least - 1, -1):
         if (fits := tried(reasons, 0)) is not None:
-            more = (tried(reasons, detailed) for detailed in range(reasons, 0, -1))
-            return next(filter(None, more), fits)
+            numbers = [reasons]
+            for _ in ("detailed", "whole"):
+                most_of_it = next((n for n in range(numbers[-1], 0, -1) if tried(*numbers, n) is not None), 0)
+                numbers.append(most_of_it)
+            return tried(*numbers) or fits
     return None
 
 
-def known(found: Sequence[Defect], reasons: int, detailed: int) -> list[Section]:
-    """A section for each owner: so many defects with reasons, so many of these in detail, the rest by their cases."""
+def known(found: Sequence[Defect], reasons: int, detailed: int = 0, each: int = 0) -> list[Section]:
+    """A section for each owner: so many defects with reasons, so many of these in detail, the rest by their cases.
+
+    Of `each` defects, the gravest, every entry has its reason.
+    """
     sections: list[Section] = []
-    level = {id(one): (number < reasons) + (number < detailed) for number, one in enumerate(found)}
+    level = {id(one): sum(number < n for n in (reasons, detailed, each)) for number, one in enumerate(found)}
     for owner in in_order(one.owner for one in found):
         mine = [one for one in found if one.owner == owner]
         shown = [one for one in mine if level[id(one)]]
-        lines = [line for one in shown for line in _lines(one, detailed=level[id(one)] > 1)]
+        lines = [
+            line
+            for one in shown
+            for line in (_each(one) if level[id(one)] > 2 else _lines(one, detailed=level[id(one)] > 1))
+        ]
         lines += _also([result for one in mine if not level[id(one)] for result in one.results])
         sections.append(_section(owner, mine, lines, tight=bool(sections)))
     return sections
@@ -111,6 +123,17 @@ def _lines(one: Defect, *, detailed: bool) -> Iterator[str]:
         yield f"{start}{ascii_only(first_sentence(entry.reason, room))}"[:WIDTH]
         both = f"{cases}  {link}" if link and len(cases) + 2 + len(link) <= room else cases
         yield from wrapped(both, " " * _INDENT)
+
+
+def _each(one: Defect) -> Iterator[str]:
+    """Every entry with its reason, the first and those of few in at most two lines, and the report of them all."""
+    for number, (entry, results) in enumerate(one.entries):
+        lines = 2 if number == 0 or len(one.entries) <= _CASES else 1
+        cases = named((result.case_id for result in results), _CASES if lines > 1 else 1)
+        room = lines * (WIDTH - _INDENT) - 2 - len(cases) - (_LOST if lines > 1 else 0)
+        yield from wrapped(f"{first_sentence(entry.reason, room)}  {cases}", _start(results), " " * _INDENT)
+    if link := one.entries[0][0].link.removeprefix("https://"):
+        yield f"{'':{_INDENT}}{link}"[:WIDTH]
 
 
 def _also(results: Sequence[CaseResult]) -> Iterator[str]:
