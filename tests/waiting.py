@@ -16,7 +16,7 @@ from guests.host.waiting import happens
 _T = TypeVar("_T")
 _PROGRESS = re.compile(r"\d\d:\d\d:\d\d  ")
 
-PATIENT = 300.0
+PATIENT = 900.0
 """Seconds after which a test gives up."""
 
 

@@ -99,7 +99,7 @@ def _read(file: Path) -> dict[str, Entry] | None:
 def _collected(file: Path | None) -> dict[str, Entry]:
     """Collect in another process, and keep the result in `file`."""
     argv = [sys.executable, "-m", "conformance.catalogue.index"]
-    done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=300)
+    done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=1800)
     try:
         loaded = json.loads(done.stdout)
     except ValueError:
