@@ -13,6 +13,7 @@ import pytest
 
 from conformance.errors import UsageError
 from conformance.sut.load import load
+from conformance.sut.tcp.deployment import _know_guest
 from conformance.sut.tcp.relay import Relay
 from conformance.sut.tcp.servers import TcpServers
 from conformance.sut.tcp.tables import TcpReferenceTable, TcpTarget
@@ -35,6 +36,14 @@ def test_each_share_is_an_export_of_a_server_of_its_own(tmp_path: Path, name: st
     made = TcpServers(table, tmp_path, [Path(f"/exports/{n}") for n in range(4)], silent)
     assert made.source(1) == ("10.0.2.2", f"trans=tcp,port=0{shown}")
     assert made.processes() == {} and made.argv == []
+
+
+def test_the_name_of_the_guest_is_added_to_those_that_the_host_knows(tmp_path: Path) -> None:
+    for _ in ("started", "rebooted"):
+        _know_guest("box9", tmp_path)
+        lines = (tmp_path / "hosts").read_text().splitlines()
+        assert lines.count("127.0.0.1 box9") == 1
+        assert set(Path("/etc/hosts").read_text().splitlines()) <= set(lines)
 
 
 def test_a_program_that_no_guest_mounts_is_refused(tmp_path: Path) -> None:

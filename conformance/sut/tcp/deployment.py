@@ -25,6 +25,7 @@ from guests.machines.spec import MachineSpec
 
 USERS = (*range(1001, 1200), 1234, 4321, 31001, 31002, 31003)
 """As whom cases make calls (`uid=` of spawn)."""
+_HOSTS = "hosts"
 _ROOM_MB = 512
 """The file system of an export that must have one of its own; a sparse file."""
 
@@ -71,6 +72,8 @@ class TcpDeployment(QemuGuest):
         self._server.start(self.host.launcher)
         self.version = self._server.version
         super()._connect()
+        if self._looks_users_up:
+            _know_guest(self.inside.calls.uname()[1], self.base)
 
 
 def _know_users(outside: AgentLink, directory: Path) -> None:
@@ -79,10 +82,16 @@ def _know_users(outside: AgentLink, directory: Path) -> None:
     """
     known = {line.split(":")[2] for line in PASSWD.splitlines()}
     others = "".join(f"user{uid}:x:{uid}:{uid}::/:/bin/false\n" for uid in USERS if str(uid) not in known)
-    for name, more in (("passwd", PASSWD + others), ("group", GROUP)):
+    for name, more in (("passwd", PASSWD + others), ("group", GROUP), (_HOSTS, "")):
         copy = directory / name
         copy.write_text(Path("/etc", name).read_text(encoding="utf-8") + more, encoding="utf-8")
         done = outside.calls.run(["mount", "--bind", str(copy), f"/etc/{name}"])
         if done["status"] != 0:
             said = done["stderr"].decode(errors="replace").strip()
             raise InfrastructureError(f"the test users cannot be made known to the server: {said}")
+
+
+def _know_guest(name: str, directory: Path) -> None:
+    """Make the guest's name known, too: nfs-ganesha looks up whose lock it is (getaddrinfo in _9p_lock)."""
+    text = Path("/etc", _HOSTS).read_text(encoding="utf-8")
+    (directory / _HOSTS).write_text(f"{text}\n127.0.0.1 {name}\n", encoding="utf-8")
