@@ -19,7 +19,17 @@ from conformance.catalogue.index import families, index
 from conformance.errors import InfrastructureError, SuiteError, UsageError
 from conformance.evidence.host import CHECKOUT
 from conformance.selftest.alone import Family, elsewhere, families_of
-from conformance.selftest.bench import TARGETS, FaultyRunner, Item, collected, missed, on_mutant, served, temporary
+from conformance.selftest.bench import (
+    TARGETS,
+    FaultyRunner,
+    Item,
+    collected,
+    missed,
+    on_mutant,
+    served,
+    target_of,
+    temporary,
+)
 from conformance.selftest.declared import MessageFault, SourceFault, declared
 from conformance.selftest.progress import Progress
 from conformance.sut.command_line import WORD
@@ -69,8 +79,8 @@ class Task:
         return [one.name if source else f"{one.name} on {self.target}" for one in self.faults]
 
 
-_items: dict[str, dict[str, list[Item]]] = {}
-"""Layer -> its cases. Collected before the processes are forked, which so have them."""
+_items: dict[tuple[str, str], dict[str, list[Item]]] = {}
+"""Layer and target -> the cases. Collected before the processes are forked, which so have them."""
 
 
 @click.command()
@@ -141,8 +151,8 @@ def selftest(
         tasks = _tasks([] if target else source, messages, [target] if target else [_SOCKET, _RINGS])
     if not tasks:
         raise UsageError("no fault is selected: widen --layer and -k")
-    for layer in sorted({fault.layer for task in tasks for fault in task.faults}):
-        _items[layer] = collected(layer)
+    for layer, on in sorted({_where(fault) for task in tasks for fault in task.faults}):
+        _items[layer, on] = collected(layer, on)
     progress = Progress(progress_file, " ".join([target or "", *map(str, files), *layers, expression, str(alone)]))
     outcomes = list(_run(tasks, jobs or os.cpu_count() or 1, progress))
     for line in summary(outcomes):
@@ -171,10 +181,15 @@ def _chosen(
 def _tasks(source: Sequence[SourceFault], messages: Sequence[MessageFault], targets: Sequence[str]) -> list[Task]:
     """Those that need a guest first: they take longest."""
     last = sorted(source, key=lambda one: TARGETS[one.layer] != TARGETS["vfs"])
-    tasks = [Task(TARGETS[one.layer], (one,)) for one in last]
+    tasks = [Task(target_of(one), (one,)) for one in last]
     for name in targets:
         tasks += [Task(name, tuple(messages[at : at + _TOGETHER])) for at in range(0, len(messages), _TOGETHER)]
     return tasks
+
+
+def _where(fault: SourceFault | MessageFault) -> tuple[str, str]:
+    """The layer and the target of the cases that must find it."""
+    return fault.layer, target_of(fault) if isinstance(fault, SourceFault) else TARGETS[fault.layer]
 
 
 def _alone(family: Family) -> Task:
@@ -233,7 +248,7 @@ def _tried(task: Task) -> list[Outcome]:
 
 
 def _try_source(fault: SourceFault) -> Outcome:
-    known = _items[fault.layer]
+    known = _items[_where(fault)]
     items = [item for name in fault.caught for item in known.get(name, [])]
     enough = 1 if len(fault.caught) == 1 else len(items)  # of one case, the first mount on which it fails will do
     try:
@@ -249,7 +264,7 @@ def _try_alone(task: Task) -> Outcome:
     for fault in task.faults:
         assert isinstance(fault, SourceFault)
         try:
-            other = elsewhere(fault, family, _items[layer])
+            other = elsewhere(fault, family, _items[_where(fault)])
         except SuiteError as error:
             other = str(error)
         if not other:
@@ -259,7 +274,7 @@ def _try_alone(task: Task) -> Outcome:
 
 
 def _try_messages(runner: FaultyRunner, fault: MessageFault) -> Outcome:
-    items = [item for name in fault.caught for item in _items[fault.layer].get(name, [])]
+    items = [item for name in fault.caught for item in _items[_where(fault)].get(name, [])]
     name = f"{fault.name} on {runner.target.name}"
     for item in items:
         without = runner.with_fault((), item)

@@ -21,14 +21,14 @@ class Family:
 
 
 def families_of(faults: Sequence[SourceFault]) -> Iterator[Family]:
-    """The families of the layers, with the faults of each; faults written for one family come first."""
+    """The families of the layers, with the faults of each; those that need another target come last."""
     found: dict[tuple[str, str], list[SourceFault]] = {}
     for fault in faults:
         names = {index()[name.partition("[")[0]].family for name in fault.caught}
         if len(names) == 1:
             found.setdefault((fault.layer, names.pop()), []).append(fault)
     for (layer, name), own in sorted(found.items()):
-        yield Family(layer, name, tuple(own))
+        yield Family(layer, name, tuple(sorted(own, key=lambda fault: bool(fault.target))))
 
 
 def elsewhere(fault: SourceFault, family: str, items: Mapping[str, Sequence[Item]]) -> str:

@@ -88,6 +88,11 @@ class _Collector:
         self.items = list(session.items)
 
 
+def target_of(fault: SourceFault) -> str:
+    """The name of the target on which the fault is tried."""
+    return fault.target or TARGETS[fault.layer]
+
+
 def collected(layer: str, target: str = "") -> dict[str, list[Item]]:
     """All cases of a layer as pytest parametrizes them for its target, or that one: name -> one item for each mount."""
     taken = _Collector()
@@ -143,9 +148,9 @@ def on_mutant(fault: SourceFault, items: Iterable[Item], enough: int = 1 << 30) 
 
     Raises SuiteError if the fault does not fit; InfrastructureError if the server does not start.
     """
-    in_place = _pushed_from if fault.of == "guest" else _imported_from
+    in_place = _pushed_from if fault.of == "guest" else imported_from
     with made(fault) as directory, in_place(directory):
-        return on_target(TARGETS[fault.layer], {}, fault.layer, directory, items, enough)
+        return on_target(target_of(fault), {}, fault.layer, directory, items, enough)
 
 
 def on_target(
@@ -163,7 +168,7 @@ def on_target(
 
 
 @contextmanager
-def _imported_from(directory: Path) -> Iterator[None]:
+def imported_from(directory: Path) -> Iterator[None]:
     """Python programs that start within the block find their packages there first.
 
     The working directory is not enough: a server that enters a run's mount namespace has the host's root as its own.

@@ -34,6 +34,9 @@ class SourceFault(Strict):
     """The cases, with their parameters, each of which must fail for it."""
     layer: Layer = "wire"
     """The layer of those cases."""
+    target: str = ""
+    """The target that they need; empty for that of their layer (`conformance.selftest.bench.TARGETS`). It brings up the
+    faulty server only if it starts the reference server; a fault `of` the guest goes into any."""
     severity: Literal["", "varies"] = ""
     """`varies`: what the cases find may differ between implementations; a gate with a baseline still fails for it."""
 

@@ -10,6 +10,8 @@ from assay9.selftest import without_a_fault
 from conformance.catalogue.index import index
 from conformance.selftest.bench import SOURCES, made
 from conformance.selftest.declared import SourceFault, declared
+from conformance.sut.layers import drivable
+from conformance.sut.load import load
 
 FAULTS = declared(sorted(Path(__file__).parent.glob("*.toml")))[0]
 OF_QEMU = declared([Path(__file__).parent / "qemu" / "faults.toml"])[0]
@@ -29,6 +31,13 @@ def test_the_cases_that_must_find_a_fault_are_of_its_layer() -> None:
         for name in fault.caught
         if layers.get(name.partition("[")[0]) != fault.layer
     ] == []
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.target], ids=lambda fault: fault.name)
+def test_a_fault_fits_the_target_that_it_names(fault: SourceFault) -> None:
+    target = load(fault.target)
+    assert fault.layer in drivable(target)
+    assert fault.of == "guest" or getattr(target, "server").program == "reference"  # noqa: B009 - of some kinds alone
 
 
 def test_each_family_has_a_fault() -> None:
