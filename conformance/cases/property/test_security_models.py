@@ -362,6 +362,19 @@ CHANGES: dict[str, Callable[[Vantage, str], object]] = {
 """What needs room on the host for a record beside, or for a part of it, in that directory."""
 
 
+WORKED: dict[str, tuple[str, dict[str, int]]] = {
+    "create": ("new", {"mode": stat.S_IFREG | 0o640}),
+    "mkdir": ("new", {"mode": stat.S_IFDIR | 0o750}),
+    "symlink": ("new", {"type": stat.S_IFLNK, "size": len("target")}),
+    "fifo": ("new", {"mode": stat.S_IFIFO | 0o640}),
+    "chmod": ("fred", {"mode": stat.S_IFREG | 0o4711}),
+    "chown": ("fred", {"uid": 1001, "gid": 1002}),
+    "link": ("new", {"mode": stat.S_IFREG | 0o611, "nlink": 2}),
+    "rename": ("d/new", {"mode": stat.S_IFREG | 0o611}),
+}
+"""What lstat(2) inside shows, and of which file, once the call has worked."""
+
+
 def filled(outside: Vantage, makes: bool) -> Iterator[Callable[[], object]]:
     """Take all room of the small file system on 't' outside; calls that give a little of it back, one after the other.
 
@@ -453,6 +466,8 @@ def refused_until_it_works(
             equal(f"{what} after {change} was refused", value, before.get(what), code="changed")
         make_room()
     holds("the host has no room at first, and the call is refused", refused != 0, seen=refused, code="errno")
+    name, wanted = WORKED[change]
+    shows(s.inside, f"{at}/{name}", **wanted)
 
 
 @case(
@@ -462,12 +477,20 @@ def refused_until_it_works(
     caches=UNCACHED,
     seconds=120,
 )
-@pytest.mark.parametrize("model", MAPPED)
-@pytest.mark.parametrize("change", ["create", "symlink", "chmod"])
-def test_all_or_nothing_of_a_quota(share: Share, model: SecurityModel, change: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "model"),
+    [
+        (change, model)
+        for model in MAPPED
+        for change in CHANGES
+        if model == "mapped-file" or change not in ("link", "rename")
+    ],
+)
+def test_all_or_nothing_of_a_quota(share: Share, change: str, model: SecurityModel) -> None:
     """In the mapped models a call for whose record, or for a part of it, the host's quota leaves no room fails with
     EDQUOT and changes nothing, however little is missing; once the quota is larger it works.
-    Source: POSIX open, symlink, chmod: what fails makes and changes nothing; open(2), setxattr(2) EDQUOT."""
+    Source: POSIX open, mkdir, symlink, mknod, link, rename, chmod, chown: what fails makes and changes nothing;
+    open(2), setxattr(2) EDQUOT."""
     s = there(share, model)
     with quota(s, "q", QUOTA), s.without_comparison():
         s.outside.mkdir("q/own/d")
