@@ -8,8 +8,10 @@ host has plain 0600 files that belong to the server's user.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from errno import EACCES, EDQUOT, EINVAL, ENODATA, ENOENT, ENOSPC, EOPNOTSUPP, EPERM
 from functools import partial
 
@@ -20,9 +22,11 @@ from conformance.cases.property.mounting import must_run, must_succeed, succeede
 from conformance.cases.property.test_full import quota
 from conformance.cases.vfs.outcomes import plain
 from conformance.checks import Errno, equal, fields, holds, one_of
+from conformance.errors import Undrivable
 from conformance.vfs.deployment import Device
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
+from guests.host.waiting import happens
 from guests.machines.spec import SecurityModel
 from protocol.messages import Tlcreate, Tmkdir, Tmknod, Trenameat, Tsetattr, Tsymlink, Tunlinkat
 
@@ -33,6 +37,12 @@ METADATA = ".virtfs_metadata"
 SECRET = 0o600
 NO_ROOM = (ENOSPC, EOPNOTSUPP, EDQUOT)
 QUOTA = 16 << 20
+RECORDING = "setxattr,lsetxattr,fsetxattr"
+"""System calls by which a server may record an attribute."""
+MOST_PARTS = 8
+"""More than a record has: owner, group, mode and device number."""
+_ATTACHED = 20.0
+"""Seconds that strace has to attach to the threads of a server; it takes a fraction of one."""
 
 
 def there(share: Share, model: SecurityModel) -> Share:
@@ -516,3 +526,69 @@ def larger(outside: Vantage, where: str) -> Iterator[Callable[[], object]]:
     limit(least)
     for step in range(1, 200):
         yield partial(limit, least + step * (1 << 14))
+
+
+@contextmanager
+def refusing(s: Share, step: int) -> Iterator[None]:
+    """The `step`th call of the device's process that records an attribute fails with EDQUOT, by strace(1) on this host.
+
+    Undrivable without strace, or where it may not attach. Source: strace(1), --inject.
+    """
+    if (strace := s.outside.which("strace")) is None:
+        raise Undrivable("a host that refuses a part of a record: strace is not installed on the host")
+    found = s.outside.run(["pgrep", "-f", f"{re.escape(s.mounted.exported)}([ ,]|$)"])
+    pids = found["stdout"].decode().split()
+    if len(pids) != 1:
+        raise Undrivable(f"the process that serves {s.mounted.exported} is not known: {len(pids)} name it")
+    rule = f"{RECORDING}:error=EDQUOT:when={step}"
+    argv = [strace, "-f", "-qq", "-o", "/dev/null", "-e", f"trace={RECORDING}", "-e", f"inject={rule}", "-p", pids[0]]
+    tracer = s.outside.start_program(argv)
+    try:
+        if not happens(lambda: _traced(s, pids[0]), _ATTACHED, 0.05):
+            raise Undrivable("strace does not attach to the process that serves the share")
+        yield
+    finally:
+        s.outside.end_program(tracer)
+
+
+def _traced(s: Share, pid: str) -> bool:
+    """Whether all threads of that process have a tracer."""
+    each = f"for one in /proc/{pid}/task/*/status; do grep -q '^TracerPid:.*[1-9]' $one || exit 1; done"
+    return int(s.outside.run(["sh", "-c", each])["status"]) == 0
+
+
+@case(
+    "MODEL-015",
+    needs=[*NEEDS, "mount-namespace", "host-root"],
+    control=False,
+    caches=UNCACHED,
+    seconds=180,
+)
+@pytest.mark.parametrize("change", [change for change in CHANGES if change not in ("link", "rename")])
+def test_all_or_nothing_of_each_part(share: Share, change: str) -> None:
+    """In the model mapped-xattr a call fails with EDQUOT and changes nothing, whichever part of its record the host
+    refuses, also when the file has been made and the first parts are recorded.
+    Source: POSIX open, mkdir, symlink, mknod, chmod, chown: what fails changes nothing; setxattr(2) EDQUOT."""
+    s = there(share, "mapped-xattr")
+    with s.without_comparison():
+        s.outside.mkdir("t")
+        s.outside.chmod("t", 0o777)
+        s.outside.mkdir("t/d")
+        s.outside.create("t/fred", b"of the host")
+        s.inside.create("t/barney", b"content", 0o611)
+        before = portrait(s, "mapped-xattr", "t")
+        for step in range(1, MOST_PARTS + 2):
+            refused = 0
+            with refusing(s, step):
+                try:
+                    CHANGES[change](s.inside, "t")
+                except OSError as e:
+                    refused = e.errno or -1
+            if not refused:
+                break
+            equal(f"errno of {change} whose part {step} is refused", Errno(refused), Errno(EDQUOT), code="errno")
+            for what, value in portrait(s, "mapped-xattr", "t").items():
+                equal(f"{what} after {change} was refused in part {step}", value, before.get(what), code="changed")
+        holds("a part of the record is refused, and the call with it", step > 1, seen=step, code="errno")
+        name, wanted = WORKED[change]
+        shows(s.inside, f"t/{name}", **wanted)
