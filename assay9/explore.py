@@ -16,11 +16,15 @@ from conformance.errors import InfrastructureError, UsageError
 from conformance.model.step import as_case, from_replay, to_replay
 from conformance.options import results_option
 from conformance.run.preflight import check_results
-from conformance.run.sequences import Exploration, Played, pairs, started
+from conformance.run.sequences import Exploration, Explorer, LinesSeen, Played, WireExploration, pairs, started
 from conformance.run.start import start
+from conformance.run.wire import WireRunner
 from conformance.sut.asked import asked_of, check
 from conformance.sut.command_line import WORD, options_of_kinds
 from conformance.sut.load import load
+from conformance.sut.parts.backend_table import LINES
+from conformance.sut.registry import kind_of
+from conformance.sut.servers.tables import ReferenceTable
 from conformance.vfs.mount_options import DEFAULT, parse
 from guests.host.files import content
 from soak.plan import seconds_of
@@ -41,6 +45,12 @@ _BAD = frozenset({"fail", "error", "unstable"})
     "--sequences", default=30, show_default=True, type=click.IntRange(1, 10_000), help="Sequences of one seed."
 )
 @click.option("--mount", "mount_text", default="", metavar="OPTIONS", help="Mount options, e.g. cache=mmap.")
+@click.option(
+    "--guide/--no-guide",
+    "guided",
+    default=True,
+    help="Layer wire, reference server: prefer sequences that reach new lines of the server. Default: do.",
+)
 @results_option(what="Where replay files of failing sequences go.")
 @options_of_kinds
 def explore(
@@ -50,28 +60,31 @@ def explore(
     steps: int,
     sequences: int,
     mount_text: str,
+    guided: bool,
     results: Path,
     options: Mapping[str, Any],
 ) -> None:
     """Play random sequences of calls on TARGET and on a model, seed after seed, until the time is over.
 
-    A sequence that fails is shortened, printed as a case that can be pasted into the library, and kept as a file for
-    `assay9 replay`. At the end it prints how many calls were judged, and which operations met which states.
+    On a target without a mounted share they are sequences of messages. A sequence that fails is shortened and printed.
+    One of calls is printed as a case that can be pasted into the library, and kept as a file for `assay9 replay`. At
+    the end it prints how many calls were judged, and which operations met which states.
 
     Exit status: 0 nothing unexpected, 1 a sequence failed, 2 usage, 3 the infrastructure failed.
     """
     seconds = seconds_of(time_text)
     check_results(results)
     failed: set[str] = set()
-    with _on(target, mount_text, options) as playing:
+    with _explorer(target, mount_text, guided, options) as playing:
         begun = time.monotonic()
         for played in playing.until(begun + seconds, seed, examples=sequences, steps=steps):
             took = time.monotonic() - begun
             line = f"seed {played.name}: {played.result.verdict}; {played.calls} calls in {took:.0f} s"
-            click.echo(f"{line}, {played.met} pairs of operation and state", err=True)
+            lines = f", {len(playing.lines.all)} lines of the server" if playing.lines else ""
+            click.echo(f"{line}, {played.met} pairs of operation and state{lines}", err=True)
             if played.result.verdict in _BAD and played.result.reason not in failed:
                 failed.add(played.result.reason)
-                _show(played, target, str(playing.mount), results)
+                _show(played, target, str(getattr(playing, "mount", "")), results)
         for line in coverage(playing, time.monotonic() - begun):
             click.echo(line)
     click.echo(f"{target}: {len(failed)} different undeclared findings")
@@ -107,6 +120,44 @@ def replay(file: Path, target: str | None, mount_text: str, options: Mapping[str
 
 
 @contextmanager
+def _explorer(target: str, mount_text: str, guided: bool, options: Mapping[str, Any]) -> Iterator[Explorer]:
+    """What plays on that target: on its share, or where it has none with raw messages."""
+    if kind_of(load(target)).mounts:
+        with _on(target, mount_text, options) as playing:
+            yield playing
+    elif mount_text:
+        raise UsageError(f"--mount does not apply: target {target} has no mounted share")
+    else:
+        with at_the_wire(target, options, guided=guided) as playing:
+            yield playing
+
+
+@contextmanager
+def at_the_wire(target: str, options: Mapping[str, Any], *, guided: bool) -> Iterator[WireExploration]:
+    """A started server of that target, with nothing played yet; the reference server writes its lines down.
+
+    Raises UsageError, InfrastructureError.
+    """
+    found = load(target)
+    table = getattr(found, "server", None)
+    watched = isinstance(table, ReferenceTable)
+    if isinstance(table, ReferenceTable):
+        found = found.model_copy(update={"server": table.model_copy(update={"lines": True})})
+    asked = asked_of(found, options, ("wire",))
+    check(asked)
+    with tempfile.TemporaryDirectory(prefix="assay9-explore-", ignore_cleanup_errors=True) as directory:
+        runner = start(asked, Path(directory), lambda text: click.echo(text, err=True), "main", "never", "wire")
+        try:
+            if not isinstance(runner, WireRunner) or runner.broken is not None:
+                raise runner.broken or InfrastructureError(f"{target} has no server to send messages to")
+            session = runner.session
+            lines = LinesSeen(session.base / LINES, session.server.pid) if watched else None
+            yield WireExploration(runner, lines, guided)
+        finally:
+            runner.stop()
+
+
+@contextmanager
 def _on(target: str, mount_text: str, options: Mapping[str, Any]) -> Iterator[Exploration]:
     """A started machine of that target, with nothing played yet. Raises UsageError, InfrastructureError."""
     mount = parse(mount_text, DEFAULT) if mount_text else DEFAULT
@@ -122,7 +173,8 @@ def _on(target: str, mount_text: str, options: Mapping[str, Any]) -> Iterator[Ex
 
 
 def _show(played: Played, target: str, mount: str, results: Path) -> None:
-    click.echo(f"{played.result.verdict} seed {played.name} on {mount}: {played.result.reason}")
+    on = f" on {mount}" if mount else ""
+    click.echo(f"{played.result.verdict} seed {played.name}{on}: {played.result.reason}")
     for one in played.result.findings:
         if not one.known:
             click.echo(one.text)
@@ -138,11 +190,13 @@ def _show(played: Played, target: str, mount: str, results: Path) -> None:
     click.echo(f"as a case:\n\n{as_case(played.steps)}\n\nreplay: assay9 replay {results / name}")
 
 
-def coverage(playing: Exploration, seconds: float) -> Iterator[str]:
+def coverage(playing: Explorer, seconds: float) -> Iterator[str]:
     """The coverage: calls per hour, and for each operation its states with the number of each outcome."""
     calls = playing.met.total()
     yield f"{calls} calls in {seconds:.0f} s: {calls / max(seconds, 1) * 3600:.0f} an hour"
     yield f"{len(pairs(playing.met))} pairs of operation and state, {len(playing.met)} with the outcome"
+    if playing.lines is not None:
+        yield f"{len(playing.lines.all)} lines of the server"
     for op in sorted({op for op, _, _ in playing.met}):
         states: dict[str, int] = {}
         for (name, state, _), count in playing.met.items():

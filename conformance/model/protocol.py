@@ -16,6 +16,12 @@ State = Literal["unknown", "directory", "file", "open file", "open directory", "
 Resource = tuple[str, object]
 
 OPS = ("walk", "lopen", "lcreate", "mkdir", "read", "write", "getattr", "clunk", "remove", "unlink", "readdir")
+OTHER = "other"
+"""Any request, on fids and in a directory of its own: `names` has its name, `number` chooses its fields. Its outcome is
+not predicted; what is judged is that it has one, and that nothing else changes."""
+FIELD_BITS, MOST_FIELDS, FIDS_ASIDE = 16, 10, 7
+"""Bits of `number` that choose a field of such a request, the first field has the lowest; how many fids they use. Fid 0
+of these is the directory; a fid is the field's bits modulo their number."""
 NAMES = (b"a", b"b", b"c")
 FIDS = 6
 ROOT = 0
@@ -36,6 +42,8 @@ class Ask:
     data: bytes = b""
 
     def __str__(self) -> str:
+        if self.op == OTHER:
+            return f"{self.names[0].decode()}(fields {self.number:#x})"
         words = [f"fid {self.fid}"]
         if self.op == "walk":
             words.append(f"newfid {self.newfid}")
@@ -103,6 +111,8 @@ class Protocol:
 
     def footprint(self, ask: Ask) -> tuple[set[Resource], set[Resource]]:
         """What it reads, and what it changes."""
+        if ask.op == OTHER:
+            return set(), {(OTHER, "")}
         fid = self.fids.get(ask.fid)
         reads: set[Resource] = {("fid", ask.fid)}
         writes: set[Resource] = set()
@@ -134,6 +144,8 @@ class Protocol:
 
     def expect(self, ask: Ask) -> Expected:
         """The allowed results; if a success is allowed, it is applied to the model."""
+        if ask.op == OTHER:
+            return EITHER
         fid = self.fids.get(ask.fid)
         if fid is None:
             return REFUSED
@@ -231,7 +243,7 @@ def asks(seed: int, count: int) -> Iterator[Ask]:
     """Random requests, most of which fit the current state."""
     chance, model = random.Random(seed), Protocol()
     for _ in range(count):
-        made = _ask(chance, model)
+        made = random_ask(chance, model)
         if usable(model, made):
             model.expect(made)
             yield made
@@ -241,6 +253,8 @@ def usable(model: Protocol, ask: Ask) -> bool:
     """Whether its result can be predicted: not a walk from an open fid, which servers allow or refuse, not one that may
     or may not make a fid, and nothing that changes the fid of the case's directory.
     """
+    if ask.op == OTHER:
+        return True
     if ask.fid == ROOT and ask.op in ("clunk", "remove", "lopen", "lcreate"):
         return False
     fid = model.fids.get(ask.fid)
@@ -256,7 +270,8 @@ def usable(model: Protocol, ask: Ask) -> bool:
     return not (fid is not None and fid.access is not None and ask.op in ("mkdir", "unlink", "lcreate"))
 
 
-def _ask(chance: random.Random, model: Protocol) -> Ask:
+def random_ask(chance: random.Random, model: Protocol) -> Ask:
+    """A request, which may not be `usable`."""
     known = sorted(model.fids)
     fid = chance.choice(known) if chance.random() < 0.85 else chance.randrange(1, FIDS + 1)
     op = chance.choice((*OPS, "walk", "walk", "walk", "lopen", "lcreate", "write"))
@@ -297,6 +312,6 @@ def together(model: Protocol, wanted: Sequence[Ask], most: int) -> Iterator[list
         yield group
 
 
-def listing(played: Iterable[Ask]) -> str:
+def listing(played: Iterable[Ask | str]) -> str:
     """The requests, a numbered line for each."""
     return "\n".join(f"{number:3} {one}" for number, one in enumerate(played, 1))

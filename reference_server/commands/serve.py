@@ -14,6 +14,7 @@ import click
 from protocol.fields import Buffer
 from reference_server import framelog, identity
 from reference_server.commands.ends import FAILED, Wrong, ended
+from reference_server.commands.lines import Lines
 from reference_server.commands.listen import DEFAULT_TCP, Listening, MakeSession
 from reference_server.descriptors import Descriptors
 from reference_server.exports import Export, Exports
@@ -68,6 +69,13 @@ from reference_server.virtio.patience import BUSY_POLL
 @click.option("--log-frames", is_flag=True, help="Print a line for each exchange to standard error.")
 @click.option("--record", type=click.Path(), metavar="FILE", help="Keep every frame in FILE (assay9 frames FILE).")
 @click.option(
+    "--lines",
+    "lines_file",
+    type=click.Path(),
+    metavar="FILE",
+    help="Append each line of the server's source to FILE when it runs for the first time. It makes the server slow.",
+)
+@click.option(
     "--lock-wait",
     type=click.FloatRange(min=0),
     default=Limits.lock_wait,
@@ -98,6 +106,7 @@ def serve(
     policy: str,
     log_frames: bool,
     record: str | None,
+    lines_file: str | None,
     lock_wait: float,
     max_fids: int,
 ) -> None:
@@ -128,6 +137,8 @@ def serve(
     is in use or the machine is out of a resource.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    if lines_file is not None:
+        _watch_lines(lines_file)
     if len(vhost_user) != len(tags):
         raise Wrong(f"{len(vhost_user)} --vhost-user and {len(tags)} --tag: each device has one tag")
     # The client applied its own mask; ours would only take bits away that were asked for.
@@ -187,6 +198,13 @@ def _observer(log_frames: bool, record: str | None, stack: ExitStack) -> Observe
         raise Wrong(f"cannot record to {record}: {error.strerror}") from error
     stack.callback(recorder.close)
     return _Both(printer, recorder) if printer else recorder
+
+
+def _watch_lines(path: str) -> None:
+    try:
+        Lines(path).begin()
+    except OSError as error:
+        raise Wrong(f"cannot write lines to {path}: {error.strerror}") from error
 
 
 def _open_exports(directory: str, more: tuple[str, ...], readonly: bool, make: Callable[[str], HostStore]) -> Exports:

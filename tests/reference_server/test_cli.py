@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import socket
@@ -17,7 +18,8 @@ from protocol import codec
 from protocol import constants as c
 from protocol import messages as m
 from reference_server.framelog import Recorder
-from tests.waiting import PATIENT
+from reference_server.hostfs import HostNode
+from tests.waiting import PATIENT, eventually
 
 COMMAND = [sys.executable, "-m", "reference_server"]
 
@@ -119,6 +121,7 @@ def test_it_listens_on_loopback_by_default(folder: Path) -> None:
         (["{}", "--export", "nonsense"], 2, "--export nonsense: is not NAME=DIR"),
         (["{}", "--export", "x={}/no"], 2, "cannot export {}/no"),
         (["{}", "--record", "{}/no/r", "--tcp", ":0"], 2, "cannot record to {}/no/r"),
+        (["{}", "--lines", "{}/no/l", "--tcp", ":0"], 2, "cannot write lines to {}/no/l"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(folder: Path, arguments: list[str], status: int, said: str) -> None:
@@ -163,3 +166,36 @@ def test_readonly_and_mapped(folder: Path) -> None:
             reply = codec.decode(sock.recv(100))
             assert getattr(reply, "ecode", 0) == expected
     assert (folder / "n").is_file()
+
+
+def test_lines_are_written_when_they_run_for_the_first_time_and_again_on_request(folder: Path, tmp_path: Path) -> None:
+    path, lines = str(tmp_path / "s"), tmp_path / "lines"
+
+    def written() -> list[str]:
+        return lines.read_text().splitlines()
+
+    with serving(str(folder), "--unix", path, "--lines", str(lines)) as (process, _):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(path)
+            begin(sock)
+
+            def ask(tag: int) -> None:
+                sock.sendall(codec.frame(m.Tstatfs(tag, 0)))
+                sock.recv(1000)
+
+            assert not [line for line in written() if line in statfs_lines()]
+            ask(1)
+            ask(2)
+            first = [line for line in written() if line in statfs_lines()]
+            assert first and len(set(first)) == len(first)
+            process.send_signal(signal.SIGUSR1)
+            eventually(lambda: "again" in written(), "the file never said that lines count as new")
+            ask(3)
+            assert [line for line in written() if line in statfs_lines()] == first * 2
+        assert os.stat(lines).st_mode & 0o777 == 0o600
+
+
+def statfs_lines() -> set[str]:
+    """The lines of the method that answers Tstatfs."""
+    source, start = inspect.getsourcelines(HostNode.statfs)
+    return {f"hostfs.py:{number}" for number in range(start + 1, start + len(source))}

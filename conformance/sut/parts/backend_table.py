@@ -12,6 +12,9 @@ from conformance.errors import UsageError
 from conformance.tables import Strict, placeholders
 from guests.words import shown
 
+LINES = "lines"
+"""The file, in the directory of the server's log, to which the reference server appends the lines that run."""
+
 
 def _word(text: str) -> str:
     return placeholders(text, ("export", "socket", "tag"))
@@ -25,6 +28,8 @@ class BackendTable(Strict):
     """argv of another back end; {export}, {socket} and {tag} are filled in."""
     arguments: tuple[str, ...] = ()
     """Further arguments for the reference server."""
+    lines: bool = False
+    """The reference server writes down which of its own lines run: `assay9 explore` is guided by them."""
 
     @model_validator(mode="after")
     def _some(self) -> BackendTable:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from conformance.ground import GroundLost
-from conformance.sut.parts.backend_table import BackendTable
+from conformance.sut.parts.backend_table import LINES, BackendTable
 from conformance.sut.parts.process import ServerProcess
 from guests.host import paths
 from guests.host.endings import OutOfMemory
@@ -179,7 +179,8 @@ class Sockets(ABC, Serving):
         if self._table.command:
             return [word.format(**words) for word in self._table.command]
         served = ["-m", "reference_server", "serve", words["export"], *self.listens(words["socket"], words["tag"])]
-        return [sys.executable, *served, *self._table.arguments, *self._more[number]]
+        lines = ["--lines", str(self._base / LINES)] if self._table.lines else []
+        return [sys.executable, *served, *lines, *self._table.arguments, *self._more[number]]
 
 
 class Backends(Sockets):

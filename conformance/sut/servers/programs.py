@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 from conformance.errors import InfrastructureError
+from conformance.sut.parts.backend_table import LINES
 from conformance.sut.parts.process import ServerProcess, free_port
 from conformance.sut.parts.scratch import Scratch
 from conformance.sut.servers.fetched import CROSVM, P9UFS
@@ -168,7 +169,8 @@ class ReferenceServer(Started[ReferenceTable]):
     can_export_read_only = True
 
     def command(self) -> list[str]:
-        more = [*(["--readonly"] if self.read_only else []), *self.spec.arguments]
+        lines = ["--lines", str(self.run_dir / LINES)] if self.spec.lines else []
+        more = [*(["--readonly"] if self.read_only else []), *lines, *self.spec.arguments]
         return [sys.executable, "-m", "reference_server", "serve", str(self.exported), *self._listening(), *more]
 
     def _listening(self) -> list[str]:

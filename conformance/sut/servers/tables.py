@@ -52,6 +52,8 @@ class ReferenceTable(StartedTable):
     """The project's own server, also as a vhost-user back end."""
 
     program: Literal["reference"] = "reference"
+    lines: bool = False
+    """It writes down which of its own lines run: `assay9 explore` is guided by them."""
 
 
 class DiodTable(StartedTable):
