@@ -158,4 +158,4 @@ def typical(seconds: Sequence[float]) -> str:
 def crossings(messages: Mapping[str, float]) -> str:
     """The messages of one unit, the most frequent first: 'Twalk 1, Tclunk 1'."""
     ordered = sorted(messages.items(), key=lambda one: (-one[1], one[0]))
-    return ", ".join(f"{name} {figure(count)}" for name, count in ordered)
+    return ", ".join(f"{name} {count:.3g}" for name, count in ordered)

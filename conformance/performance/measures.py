@@ -12,6 +12,45 @@ from guests.words import unknown
 GROUPS = ("metadata", "data", "scaling")
 
 
+ABOUT: Mapping[str, str] = {
+    "stat": "stat(2) of one file",
+    "create": "open(2) of a new file, and close(2)",
+    "unlink": "unlink(2) of a file",
+    "rename": "rename(2) of a file within a directory",
+    "readdir": "names and types of all files of a directory",
+    "lookup": "stat(2) of files of a directory in random order",
+    "untar": "unpacking files of 4 KiB by tar",
+    "find": "find(1) over the same files",
+    "git-status": "git status of the same files",
+    "read": "reading a file in order, in blocks of 1 MiB if nothing else is said",
+    "write": "writing a file in order, in blocks of 1 MiB, and fsync(2) at the end",
+    "random-read": "reading blocks of 4 KiB in random order",
+    "random-write": "writing blocks of 4 KiB in random order, and fsync(2) at the end",
+    "sync-write": "writing blocks of 4 KiB, each with fsync(2)",
+    "map-read": "reading a file through mmap(2)",
+    "map-write": "writing a file through mmap(2), and msync(2) at the end",
+    "find-tree": "names and stat(2) of the files of one directory of a tree after the other",
+    "stat-tree": "stat(2) of files of a tree in random order",
+    "fio-read": "fio: reading in order, in blocks of 1 MiB",
+    "fio-write": "fio: writing in order, in blocks of 1 MiB",
+    "fio-random-read": "fio: reading blocks of 4 KiB in random order",
+    "fio-random-write": "fio: writing blocks of 4 KiB in random order",
+    "fio-sync-write": "fio: writing blocks of 4 KiB, each with fsync(2)",
+    "fio-map-read": "fio: reading through mmap(2)",
+    "fio-map-write": "fio: writing through mmap(2)",
+}
+"""What each kind of work is, for a person."""
+AXES: Mapping[str, str] = {
+    "msize": "msize in bytes",
+    "block": "bytes of each read",
+    "processes": "processes that share the work",
+    "files": "files",
+    "open": "other files that are open",
+    "shares": "shares of the guest used at once",
+}
+"""What changes along a curve, for a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """One kind of work on one mount."""

@@ -9,9 +9,13 @@ from markupsafe import Markup
 from conformance.evidence.overview import count
 from conformance.evidence.templates import templates_of
 from conformance.performance.judging import CONFIDENCE, against, cliffs, crossings, to_control, typical
+from conformance.performance.measures import ABOUT, AXES
 from conformance.performance.plot import svg
 from conformance.performance.record import CONTROL, OTHER, OTHER_CONTROL, SHARE, Bench, Measured
 from conformance.performance.statistics import Interval, figure, rounds_needed
+
+LABELS = {SHARE: "share", CONTROL: "guest's own", OTHER: "other", OTHER_CONTROL: "other's guest's own"}
+"""How the page calls the subjects."""
 
 
 def page(bench: Bench) -> str:
@@ -34,7 +38,9 @@ def page(bench: Bench) -> str:
         cliffs=cliffs(bench),
         other_cliffs=cliffs(bench, OTHER) if OTHER in bench.subjects else [],
         curves=_curves(bench),
-        legend=[(name, number) for number, name in enumerate(bench.subjects)],
+        labels=LABELS,
+        legend=[(LABELS[name], number) for number, name in enumerate(bench.subjects)],
+        about={measured.work: ABOUT.get(measured.work, "") for measured in bench.measures},
         costs=_costs(bench),
         costs_none=any(measured.crossed(SHARE) == 0 for measured in bench.measures),
         confidence=f"{CONFIDENCE:.0%}",
@@ -90,7 +96,7 @@ def _bar(found: Interval | None) -> Markup:
 
 
 def _curves(bench: Bench) -> list[tuple[str, str, Markup]]:
-    """(title, unit, picture) of each series with two points or more."""
+    """(title, what it is, picture) of each series with two points or more."""
     series: dict[str, list[Measured]] = {}
     for measured in bench.measures:
         if measured.series and measured.measured:
@@ -98,10 +104,10 @@ def _curves(bench: Bench) -> list[tuple[str, str, Markup]]:
     return [
         (
             name,
-            points[0].unit,
+            f"{ABOUT.get(points[0].work, points[0].work)}: time of one {points[0].unit}",
             svg(
                 name,
-                points[0].axis,
+                AXES.get(points[0].axis, points[0].axis),
                 {
                     subject: {p.at: p.seconds[subject] for p in points if p.seconds.get(subject)}
                     for subject in bench.subjects

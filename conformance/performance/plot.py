@@ -8,8 +8,8 @@ from statistics import median
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 560, 230
-LEFT, RIGHT, TOP, BOTTOM = 64, 14, 12, 34
+WIDTH, HEIGHT = 560, 242
+LEFT, RIGHT, TOP, BOTTOM = 64, 14, 12, 46
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 Points = Mapping[int, Sequence[float]]
@@ -40,8 +40,8 @@ def svg(title: str, axis: str, lines: Mapping[str, Points]) -> Markup:
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
             f'<text class="y" x="{LEFT - 6}" y="{at + 4:.1f}">{_tick(power)}</text>'
         )
-    out += [f'<text class="x" x="{x(at):.1f}" y="{HEIGHT - 18}">{at:,}</text>' for at in steps]
-    out.append(f'<text class="x" x="{LEFT + wide / 2:.1f}" y="{HEIGHT - 3}">{escape(axis)}</text>')
+    out += [f'<text class="x" x="{x(at):.1f}" y="{HEIGHT - 26}">{at:,}</text>' for at in steps]
+    out.append(f'<text class="x" x="{LEFT + wide / 2:.1f}" y="{HEIGHT - 5}">{escape(axis)}</text>')
     for number, points in enumerate(lines.values()):
         path = " ".join(f"{x(at):.1f},{y(median(points[at])):.1f}" for at in sorted(points))
         out.append(f'<g class="s{number}"><polyline points="{path}"/>')

@@ -19,7 +19,7 @@ from assay9.cli import cli
 from conformance.errors import UsageError
 from conformance.performance import measuring
 from conformance.performance.guest_side import PAYLOAD, Answer, Request
-from conformance.performance.measures import GROUPS, MEASURES, chosen, packages
+from conformance.performance.measures import ABOUT, AXES, GROUPS, MEASURES, chosen, packages
 from conformance.performance.measuring import Trees, one
 from conformance.performance.nfs4 import words
 from conformance.performance.payload import WORK
@@ -188,6 +188,7 @@ def test_every_measure_has_its_work_and_its_own_name() -> None:
     assert len(set(names)) == len(names)
     assert {measure.work for measure in MEASURES} == set(WORK)
     assert {measure.group for measure in MEASURES} == set(GROUPS)
+    assert set(ABOUT) == set(WORK) and {measure.axis for measure in MEASURES if measure.axis} == set(AXES)
 
 
 def test_measures_are_chosen_by_work_and_group() -> None:
