@@ -39,7 +39,7 @@ from guests.host.processes import scheduled
 from protocol import codec
 from protocol.constants import O_EXCL, O_RDWR, TWRITE_HDRSZ
 from protocol.dirents import decode_dirents
-from protocol.messages import Rread, Tclunk, Tgetattr, Tlcreate, Tlopen, Tread, Tunlinkat, Twalk, Twrite
+from protocol.messages import Rread, Tclunk, Tgetattr, Tlcreate, Tlopen, Tread, Treaddir, Tunlinkat, Twalk, Twrite
 from protocol.registry import Message
 
 MIB = 1 << 20
@@ -91,16 +91,16 @@ def getattr_flight(peer: Peer) -> Iterator[int]:
         yield 640
 
 
-def _bare(peer: Peer, requests: list[Message], depth: int) -> int:
-    """Send the encoded frames, ``depth`` at a time, and count the replies."""
+def _bare(peer: Peer, requests: list[Message], depth: int, times: int = 40) -> int:
+    """Send the encoded frames ``times`` times, ``depth`` at once, and count the replies."""
     link = peer.client.link
     frames = [codec.encode(request) for request in requests]
-    for _ in range(40):
+    for _ in range(times):
         for at in range(0, len(frames), depth):
             link.send_many(frames[at : at + depth])
             for _ in frames[at : at + depth]:
                 link.recv(60)
-    return 40 * len(frames)
+    return times * len(frames)
 
 
 def bare_single(peer: Peer) -> Iterator[int]:
@@ -162,6 +162,21 @@ def readdir(peer: Peer) -> Iterator[int]:
         yield seen
 
 
+def bare_readdir(peer: Peer) -> Iterator[int]:
+    """Treaddir of 10,000 entries, entries, bare."""
+    client = peer.client
+    fid, offsets = next(peer.fids), [0]
+    client.walk(ROOT, fid, b"entries")
+    client.lopen(fid)
+    while entries := list(decode_dirents(client.readdir(fid, offsets[-1], peer.room).data)):
+        offsets.append(entries[-1].offset)
+    client.clunk(fid)
+    listing: list[Message] = [Treaddir(1, 99, offset, peer.room) for offset in offsets]
+    requests = [Twalk(1, ROOT, 99, (b"entries",)), Tlopen(1, 99, 0), *listing, Tclunk(1, 99)]
+    while True:
+        yield _bare(peer, requests, 1, 1) // len(requests) * (ENTRIES + 2)
+
+
 def walk_open_clunk(peer: Peer) -> Iterator[int]:
     """Twalk + Tlopen + Tclunk, one at a time."""
     client = peer.client
@@ -206,6 +221,7 @@ GOALS: list[tuple[Workload, float]] = [
     (write_single, BULK),
     (write_flight, BULK),
     (readdir, LISTING),
+    (bare_readdir, LISTING),
     (walk_open_clunk, SMALL),
     (bare_walk_open_clunk, SMALL),
     (bare_create_unlink, SMALL),
