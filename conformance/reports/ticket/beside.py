@@ -39,13 +39,16 @@ Look = tuple[CaseResult, Comparison[str]]
 def beside(seen: Overview) -> list[Section]:
     """One comparison of a file and one of the file system; none if nothing was compared."""
     found: dict[str, Look] = {}
+    most: dict[str, tuple[bool, ...]] = {}
     looks = 0
     for result in seen.record.results:
         for comparison in result.comparisons:
             looks += comparison.kind in ("stat", "statx")
             kind = "df" if comparison.kind == "statvfs" else "stat"
-            if comparison.kind in ("stat", "statx", "statvfs") and _better((result, comparison), found.get(kind)):
-                found[kind] = result, comparison
+            if comparison.kind in ("stat", "statx", "statvfs"):
+                worth = _worth((result, comparison))
+                if kind not in found or worth > most[kind]:
+                    found[kind], most[kind] = (result, comparison), worth
     sections = []
     if (look := found.get("stat")) is not None:
         heading = f"INSIDE AND OUTSIDE, one of {looks:,} looks: {_where(look)}"
@@ -55,10 +58,6 @@ def beside(seen: Overview) -> list[Section]:
         heading = f"AND OF THE FILE SYSTEM, {result.id}{f', {result.mount}' if result.mount else ''}"
         sections.append(Section(heading, list(_df_lines(look[1])), tight=True))
     return sections
-
-
-def _better(look: Look, than: Look | None) -> bool:
-    return than is None or _worth(look) > _worth(than)
 
 
 def _worth(look: Look) -> tuple[bool, ...]:

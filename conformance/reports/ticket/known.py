@@ -59,9 +59,12 @@ def placed(
     for reasons in range(min(len(found), most), least - 1, -1):
         if (fits := tried(reasons, 0)) is not None:
             numbers = [reasons]
-            for _ in ("detailed", "whole"):
-                most_of_it = next((n for n in range(numbers[-1], 0, -1) if tried(*numbers, n) is not None), 0)
-                numbers.append(most_of_it)
+            for _ in ("detailed", "each entry"):
+                low, high = 0, numbers[-1]  # the largest number that fits: the more of them, the more lines
+                while low < high:
+                    middle = (low + high + 1) // 2
+                    low, high = (middle, high) if tried(*numbers, middle) is not None else (low, middle - 1)
+                numbers.append(low)
             return tried(*numbers) or fits
     return None
 
