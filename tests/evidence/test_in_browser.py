@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -58,6 +59,18 @@ def test_a_reader_filters_and_opens_a_failing_case(page: Page, address: str, tmp
     assert heads == ["field", "inside", "outside"], "a stat stands open, both sides beside each other"
     page.picture(tmp_path / "case.png")
     assert (tmp_path / "case.png").stat().st_size > 20_000, "not an empty page"
+
+
+@pytest.mark.parametrize("spelt", ["OPEN-777[5000-replace] on cache=none", "OPEN-777[5000-replace]", "OPEN-777"])
+def test_a_case_opens_by_its_id_as_reports_write_it(page: Page, tmp_path: Path, spelt: str) -> None:
+    one = next(r for r in RECORD.results if r.mount == "cache=none" and r.calls)
+    named = one.model_copy(update={"id": "OPEN-777[5000-replace]", "case_id": "OPEN-777"})
+    write_html(RECORD.model_copy(update={"results": [*RECORD.results[:20], named]}), tmp_path / "report.html")
+    page.open(f"{(tmp_path / 'report.html').as_uri()}#{quote(spelt)}")
+    assert page.of(
+        "new Promise((done) => setInterval(() => document.querySelector('.case[open] .calls') && done(1), 20))"
+    )
+    assert page.of("document.querySelector('.case[open]').id") == "OPEN-777_5000-replace~cache_none"
 
 
 def test_the_matrix_has_what_crossed_in_each_case(page: Page, address: str, tmp_path: Path) -> None:

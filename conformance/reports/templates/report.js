@@ -297,8 +297,11 @@
   async function arrive() {
     const name = decodeURIComponent(location.hash.slice(1));
     if (!name) return;
-    // the id alone stands for the first of its mounts
-    const sought = document.getElementById(name) || cases.find((c) => c.id.startsWith(name + "~"));
+    // as reports write it: "ID[parameters] on MOUNT"; the id alone stands for the first of its mounts or parameters
+    const plain = (part) => part.replace(/[^A-Za-z0-9_.-]+/g, "_").replace(/^_+|_+$/g, "");
+    const spelt = name.split(" on ").map(plain).join("~");
+    const sought = document.getElementById(name) || document.getElementById(spelt)
+      || ["~", "_"].map((end) => cases.find((c) => c.id.startsWith(spelt + end))).find((c) => c);
     if (!sought || !sought.classList.contains("case")) return;
     if (sought.hidden) choose("", "");
     await render(sought);
