@@ -22,8 +22,9 @@ from conformance.errors import SuiteError
 from conformance.evidence.host import CHECKOUT
 from conformance.evidence.models import Call, Record
 
-_BYTES = re.compile(r"""b(?:'(?:[^'\\]|\\.){24,}'|"(?:[^"\\]|\\.){24,}")""")
-"""A bytes literal of some length."""
+_CUT = r"(?=\.{2,3} \(\d+ characters\))"
+_BYTES = re.compile(rf"""b(?:'(?:[^'\\]|\\.){{24,}}?(?:'|{_CUT})|"(?:[^"\\]|\\.){{24,}}?(?:"|{_CUT}))""")
+"""A bytes literal of some length, also one of which evidence holds only the beginning."""
 _RAW = re.compile(r"\\x[0-9a-f]{2}")
 _MOUNTS = re.compile(r"/proc/(?:self|\d+)/(?:mountinfo|mounts|maps)")
 _TABLE = re.compile(r"/etc/(?:fstab|mtab|mnttab)$")

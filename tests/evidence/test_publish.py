@@ -147,7 +147,7 @@ def test_nothing_private_is_left_in_what_is_published(tmp_path: Path, monkeypatc
     run_dir = sample.write(home / "results", 20)
     record = load_run(run_dir)
     call = Call(1, "outside", "main", "slurp", ["/proc/self/mountinfo"], f"/dev/sda1 on {home}")
-    leaked = Call(1, "inside", "main", "read", ["3"], HEAP)
+    leaked = Call(1, "inside", "main", "read", ["3", f"{HEAP[:70]}... (39070 characters)"], HEAP)
     first, second = record.results[:2]
     secret = f"{home}/src jane-doe@build-host-7.corp.example.org {run_dir} {HEAP}"
     results = [
