@@ -10,6 +10,7 @@ from typing import Any
 from conformance.checks import judged
 from conformance.errors import Finding
 from conformance.model.protocol import (
+    FIDS,
     FIDS_ASIDE,
     FIELD_BITS,
     NAMES,
@@ -131,7 +132,7 @@ class Requests:
                 break
             if self._after is not None:
                 self._after(played)
-        for number in [*sorted(model.fids), *(range(1, 7) if wrong is not None else ())]:
+        for number in sorted({*model.fids, *(range(1, FIDS + 1) if wrong is not None or aside else ())}):
             client.clunk.send(base + number).errno()
         for number in range(_ASIDE, _ASIDE + FIDS_ASIDE if aside else _ASIDE):
             client.clunk.send(number).errno()
