@@ -60,3 +60,10 @@ def test_nothing_of_the_pool_is_left_when_all_are_tried(monkeypatch: pytest.Monk
     found = list(selftest._run([Task("reference", (one,)) for one in faults], 2, Progress(None, "")))
     assert {one.name for one in found} == {one.name for one in faults}
     assert set(threading.enumerate()) <= before
+
+
+def test_faults_that_need_another_target_come_last_in_their_family() -> None:
+    source, _ = declared(sorted(Path(__file__).parent.glob("*.toml")))
+    outage = next(one for one in families_of(source) if one.name == "outage")
+    elsewhere = [bool(fault.target) for fault in outage.faults]
+    assert elsewhere == sorted(elsewhere) and any(elsewhere) and not all(elsewhere)
