@@ -48,6 +48,8 @@ class Relay:
             threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
 
     def _carry(self, near: socket.socket, far: socket.socket) -> None:
+        for end in (near, far):  # a message's last bytes wait for nothing here
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open |= {near, far}
         back = threading.Thread(target=_pump, args=(far, near), daemon=True)
