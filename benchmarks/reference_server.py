@@ -162,19 +162,29 @@ def readdir(peer: Peer) -> Iterator[int]:
         yield seen
 
 
-def bare_readdir(peer: Peer) -> Iterator[int]:
-    """Treaddir of 10,000 entries, entries, bare."""
+def _listings(peer: Peer, room: int) -> Iterator[int]:
+    """List the directory in messages of ``room`` bytes, bare."""
     client = peer.client
     fid, offsets = next(peer.fids), [0]
     client.walk(ROOT, fid, b"entries")
     client.lopen(fid)
-    while entries := list(decode_dirents(client.readdir(fid, offsets[-1], peer.room).data)):
+    while entries := list(decode_dirents(client.readdir(fid, offsets[-1], room).data)):
         offsets.append(entries[-1].offset)
     client.clunk(fid)
-    listing: list[Message] = [Treaddir(1, 99, offset, peer.room) for offset in offsets]
+    listing: list[Message] = [Treaddir(1, 99, offset, room) for offset in offsets]
     requests = [Twalk(1, ROOT, 99, (b"entries",)), Tlopen(1, 99, 0), *listing, Tclunk(1, 99)]
     while True:
         yield _bare(peer, requests, 1, 1) // len(requests) * (ENTRIES + 2)
+
+
+def bare_readdir(peer: Peer) -> Iterator[int]:
+    """Treaddir of 10,000 entries, entries, bare."""
+    return _listings(peer, peer.room)
+
+
+def bare_readdir_small(peer: Peer) -> Iterator[int]:
+    """Treaddir of 10,000 entries in messages of 8 KiB, bare."""
+    return _listings(peer, 8192)
 
 
 def walk_open_clunk(peer: Peer) -> Iterator[int]:
@@ -222,6 +232,7 @@ GOALS: list[tuple[Workload, float]] = [
     (write_flight, BULK),
     (readdir, LISTING),
     (bare_readdir, LISTING),
+    (bare_readdir_small, LISTING),
     (walk_open_clunk, SMALL),
     (bare_walk_open_clunk, SMALL),
     (bare_create_unlink, SMALL),

@@ -36,12 +36,6 @@ def encode_dirent(qid: Qid, offset: int, type: int, name: bytes) -> bytes:
     return _FIXED.pack(*qid, offset, type, len(name)) + name
 
 
-def entry_end(data: Buffer, at: int) -> tuple[int, int]:
-    """Where the entry at ``at`` of Rreaddir.data ends, and its offset.  Raises struct.error."""
-    _kind, _version, _path, offset, _type, length = _FIXED.unpack_from(data, at)
-    return at + FIXED_SIZE + length, offset
-
-
 def decode_dirents(data: Buffer) -> Iterator[Dirent]:
     """The entries in ``Rreaddir.data``.
 

@@ -10,12 +10,14 @@ import errno
 import os
 import struct
 import threading
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import lru_cache, partial
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from protocol.constants import DIRENT_TYPES, DT_DIR, DT_LNK, DT_UNKNOWN, QTDIR, QTFILE, QTSYMLINK
-from protocol.dirents import entry_end
 from reference_server import linux
 from reference_server.limits import Shared
 from reference_server.qids import INODE_END
@@ -25,6 +27,9 @@ from reference_server.storage import OpenDirectory
 _KERNEL = struct.Struct("=QQHB").unpack_from
 _NAME = 19
 _WIRE = struct.Struct("<BIQQBH").pack
+_OFFSET = struct.Struct("<Q").unpack_from
+_QID = 13
+"""Bytes before the offset in an entry."""
 _QID_TYPES = {**dict.fromkeys(DIRENT_TYPES.values(), QTFILE), DT_DIR: QTDIR, DT_LNK: QTSYMLINK}
 _OFF_MAX = (1 << 63) - 1
 
@@ -47,11 +52,16 @@ class _Entries(NamedTuple):
     """What one getdents(2) returned, as Rreaddir carries it."""
 
     data: bytes
-    end: int
-    """Offset of the last entry."""
+    ends: array[int]
+    """Where each entry ends in ``data``."""
+
+    def offset(self, number: int) -> int:
+        """The offset of an entry."""
+        found: int = _OFFSET(self.data, self.ends[number - 1] + _QID if number else _QID)[0]
+        return found
 
 
-_NONE = _Entries(b"", 0)
+_NONE = _Entries(b"", array("I"))
 
 
 class HostDirectory(OpenDirectory):
@@ -113,16 +123,16 @@ class HostDirectory(OpenDirectory):
 
     def _take(self, room: int) -> bytes:
         """The next entries that were read, as many as fit."""
-        (data, last), at = self._entries, self._at
+        entries, at = self._entries, self._at
+        data, ends = entries
         if len(data) - at <= room:
-            end = len(data)
+            number, end = len(ends), len(data)
         else:
-            end, last = at, self._offset
-            behind, offset = entry_end(data, at)
-            while behind <= at + room:
-                end, last = behind, offset
-                behind, offset = entry_end(data, end)
-        self._at, self._offset = end, last
+            number = bisect_right(ends, at + room)
+            end = ends[number - 1] if number else 0
+            if end <= at:
+                return b""
+        self._at, self._offset = end, entries.offset(number - 1)
         return data[at:end]
 
     def _seek(self, offset: int) -> None:
@@ -173,7 +183,7 @@ def _encode(raw: bytes, plain: frozenset[int], prefix: int, top: bool, ask: Ask 
             qid_type, path, kind = ask(name, inode, kind)
             add(wire(qid_type, 0, path, offset, kind, len(name)) + name)
         at += length
-    return _Entries(b"".join(entries), offset)
+    return _Entries(b"".join(entries), array("I", accumulate(map(len, entries))))
 
 
 @lru_cache(Shared.listings)

@@ -17,7 +17,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from protocol.constants import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from protocol.fields import Qid
@@ -202,8 +202,8 @@ class HostNode(Node):
         """stat(2), as the guest is to see it."""
         return self._seen(self.hold())
 
-    def _seen(self, fd: Descriptor) -> Stat:
-        """The same through ``fd``, the node's own descriptor."""
+    def _seen(self, fd: int) -> Stat:
+        """The same through ``fd``, a descriptor of the file."""
         return os.fstat(fd)
 
     def qid(self) -> Qid:
@@ -251,6 +251,47 @@ class HostNode(Node):
             node = self._parent(caller)
             return node, node.qid()
         return self._step(name)
+
+    def walk(self, names: Iterable[bytes], caller: Caller, qids: list[Qid]) -> HostNode:
+        """See :meth:`Node.walk`.  A file on the way gets no node: its descriptor is closed after the next step."""
+        store = self.store
+        store.identity.use(caller)
+        device, open_, close, qid = store.root_inode[0], os.open, os.close, store.paths.qid
+        node, fd, type = self, -1, 0
+        node.retain()
+        try:
+            for name in names:
+                if name == b"..":
+                    if fd >= 0:
+                        made, fd = fd, -1
+                        node = node.replaced(store.found(made, type, self.share))
+                    node = node.replaced(node._parent(caller))
+                    qids.append(node.qid())
+                    continue
+                here: int = fd if fd >= 0 else node.hold()
+                made = open_(name, PATH_FLAGS, dir_fd=here)
+                if fd >= 0:
+                    close(fd)
+                fd = made
+                found = self._seen(fd)
+                type = found.st_mode & S_IFMT
+                if found.st_dev != device:
+                    store.met(fd, found.st_dev)
+                qids.append(qid(found))
+            if fd < 0:
+                return node
+            made, fd = fd, -1
+            return node.replaced(store.found(made, type, self.share))
+        except BaseException:
+            if fd >= 0:
+                close(fd)
+            node.release()
+            raise
+
+    def replaced(self, node: HostNode) -> HostNode:
+        """``node``, after one use of this one was given up."""
+        self.release()
+        return node
 
     def _step(self, name: bytes) -> tuple[HostNode, Qid]:
         """``name`` is a single component and no link is followed, so the step cannot leave this directory."""

@@ -62,7 +62,7 @@ class MappedNode(HostNode):
 
     __slots__ = ()
 
-    def _seen(self, fd: Descriptor) -> Stat:
+    def _seen(self, fd: int) -> Stat:
         """fstat(2) overlaid with the recorded values."""
         found = os.fstat(fd)
         return _overlaid(found, linux.path_of(fd)) if _can_hold(found.st_mode) else found

@@ -155,6 +155,9 @@ class Place(Enum):
     """On a worker: it waits by its nature."""
 
 
+_WORKER, _CROWDED = Place.WORKER, Place.CROWDED  # members of an enum are slow to find
+
+
 @dataclass(slots=True, eq=False)
 class Operation:
     """How one request is served."""
@@ -245,11 +248,8 @@ class Session:
         except ProtocolError:
             outlet.send([_rlerror(11, Rlerror.type, tag, EINVAL)])
             return None
-        if (
-            operation.place is Place.WORKER
-            or (crowded and operation.place is Place.CROWDED)
-            or (operation.touches and not self._pace.prompt)
-        ):
+        place = operation.place
+        if place is _WORKER or (crowded and place is _CROWDED) or (operation.touches and not self._pace.prompt):
             return self._hand_out(operation, request, outlet)
         call = self._inline
         call.outlet = outlet

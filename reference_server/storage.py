@@ -17,7 +17,7 @@ Each method says after ``Concurrency:`` what holds when calls overlap, on one ob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from protocol.fields import Buffer, Qid
@@ -264,6 +264,27 @@ class Node(Protocol):
 
         Concurrency: several steps: the name is looked up at one moment, and the qid is of the file that was found then.
         """
+
+    def walk(self, names: Iterable[bytes], caller: Caller, qids: list[Qid]) -> Node:
+        """Walk one name or several, and return the last file.  The qid of each file is appended to ``qids`` once it is
+        found.
+
+        Raises what ``child`` and ``names`` raise.
+
+        Concurrency: several steps, one for each name.
+        """
+        node: Node = self
+        node.retain()
+        try:
+            for name in names:
+                child, qid = node.child(name, caller)
+                node.release()
+                node = child
+                qids.append(qid)
+        except BaseException:
+            node.release()
+            raise
+        return node
 
     def open(self, flags: int, caller: Caller) -> OpenFile:
         """Open a regular file. ``flags`` are the host's, already filtered.

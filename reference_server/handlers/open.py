@@ -26,6 +26,7 @@ _KEPT = (
     (c.O_SYNC, os.O_SYNC),
     (c.O_NOATIME, os.O_NOATIME),
 )
+_ANY_KEPT = c.O_TRUNC | c.O_APPEND | c.O_DSYNC | c.O_SYNC | c.O_NOATIME
 _ACCESS = {c.O_RDONLY: os.O_RDONLY, c.O_WRONLY: os.O_WRONLY, c.O_RDWR: os.O_RDWR}
 _PAGE = 4096
 
@@ -105,6 +106,8 @@ def _access(flags: int, fid: Fid) -> int:
 
 def _kept(flags: int) -> int:
     kept = 0
+    if not flags & _ANY_KEPT:
+        return kept
     for wire, host in _KEPT:
         if flags & wire:
             kept |= host

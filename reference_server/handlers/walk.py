@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from protocol.constants import EINVAL, XATTR_REPLACE
+from protocol.fields import Qid
 from protocol.messages import Rclunk, Rwalk, Tclunk, Twalk
 from reference_server import names
 from reference_server.errors import Refused
@@ -30,13 +31,12 @@ def walk(call: Call, request: Twalk) -> Reply:
         raise Refused(EINVAL)
     node = fid.node
     node.retain()
-    qids = []
+    qids: list[Qid] = []
     try:
-        for name in request.wnames:
-            child, qid = node.child(names.looked_up(name), fid.caller)
+        if request.wnames:
+            found = node.walk(map(names.looked_up, request.wnames), fid.caller, qids)
             node.release()
-            node = child
-            qids.append(qid)
+            node = found
     except (OSError, Refused):
         node.release()
         if not qids:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import mmap
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ _CHUNK = 64 * 1024
 _JOINED = 32 * 1024
 """Replies up to this many bytes in all are joined for one send; longer ones are gathered (sendmsg)."""
 _IOV_MAX = 1024
+_size_at = struct.Struct("<I").unpack_from
 _SO_SNDBUFFORCE = 32
 """socket(7); Python has no name for it."""
 _ACCEPT_PAUSE = 0.5
@@ -74,7 +76,7 @@ class Connection:
         while True:
             # Serve what is there.
             while end - start >= HDRSZ:
-                size = int.from_bytes(memory[start : start + 4], "little")
+                (size,) = _size_at(memory, start)
                 if size < HDRSZ:
                     return  # the start of the next frame is unknown
                 if size > session.msize:
@@ -92,7 +94,7 @@ class Connection:
             # Get more.
             have = end - start
             if have >= HDRSZ:
-                size = int.from_bytes(memory[start : start + 4], "little")
+                (size,) = _size_at(memory, start)
                 if size > session.msize:
                     tag = memory[start + 5] | memory[start + 6] << 8
                     session.refuse(tag, EMSGSIZE, outlet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,8 @@ from protocol import messages as m
 from protocol.dirents import decode_dirents
 from reference_server.hostfs import HostStore
 from reference_server.qids import QidPaths
-from tests.reference_server.conftest import MakePeer
+from tests.descriptors import held
+from tests.reference_server.conftest import MakePeer, make_store
 from tests.reference_server.peer import Peer
 from tests.reference_server.requests import attributes, create, read
 
@@ -224,3 +226,25 @@ def test_any_other_name_works(peer: Peer, name: bytes) -> None:
     assert read(peer, peer.open(name)) == b"content"
     assert name in [entry.name for entry in peer.list()]
     peer.ok(m.Tunlinkat(peer.tag(), peer.root, name, 0), m.Runlinkat)
+
+
+@pytest.mark.parametrize("kind", ["hostfs", "mapped"])
+def test_a_walk_keeps_the_descriptor_of_its_last_file_alone(kind: str, connect: MakePeer, folder: Path) -> None:
+    store = make_store(kind, folder)
+    peer = connect(store)
+    peer.ok(m.Tmkdir(peer.tag(), peer.root, b"d", 0o755, 0), m.Rmkdir)
+    peer.ok(m.Tmkdir(peer.tag(), peer.walk(b"d"), b"e", 0o755, 0), m.Rmkdir)
+    create(peer, b"f")
+
+    before = held().total()
+    whole = ((b"d", b"e"), (b"d", b"e", b".."), (b"d", b"..", b"f"), (b"d", b"e", b"..", b"e"))
+    broken = ((b"no",), (b"d", b"no"), (b"d", b"e", b"no"), (b"d", b"..", b"no"), (b"f", b".."), (b"d", b"a/b"))
+    for names in (*whole, *broken):
+        fid = peer.fid()
+        reply = peer.call(m.Twalk(peer.tag(), peer.root, fid, names))
+        if names in whole:
+            assert isinstance(reply, m.Rwalk) and len(reply.wqids) == len(names)
+            assert held().total() == before + 1, names
+            peer.ok(m.Tclunk(peer.tag(), fid), m.Rclunk)
+        assert held().total() == before, names
+    store.close()
