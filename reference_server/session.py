@@ -63,7 +63,8 @@ class LaterReply:
 
 LATER = LaterReply()
 
-Reply = Message | Placed | Again | LaterReply
+Reply = Message | bytes | Placed | Again | LaterReply
+"""Bytes are the whole frame."""
 
 _placed_head = struct.Struct("<IBHI").pack
 _rlerror = struct.Struct("<IBHI").pack
@@ -323,6 +324,8 @@ class Session:
             reply = work.operation.run(work.call, work.request)
             if isinstance(reply, Message):
                 frame = codec.encode(reply)
+            elif isinstance(reply, bytes):
+                frame = [reply]
         except Exception as error:  # noqa: BLE001 - as in receive
             frame = [_rlerror(11, Rlerror.type, work.tag, self._ecode(work.request, error))]
         if isinstance(reply, Again):
@@ -483,6 +486,8 @@ class Session:
 def _send(outlet: Outlet, tag: int, reply: Reply) -> None:
     if isinstance(reply, Placed):
         outlet.send_placed(_placed_head(RREAD_HDRSZ + reply.count, reply.type, tag, reply.count), reply.count)
+    elif isinstance(reply, bytes):
+        outlet.send([reply])
     elif isinstance(reply, Message):
         outlet.send(codec.encode(reply))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from protocol import codec
 from protocol.codec import EncodeError, ProtocolError
-from protocol.fields import Dialect, Late, Qid, string, u32
+from protocol.fields import Dialect, Kind, Late, Qid, string, u32
 from protocol.messages import Rread, Rwalk, Tclunk, Tfsync, Tsymlink, Tversion, Twalk, Twrite
 from protocol.registry import Message, Registry
 from tests.protocol.strategies import messages
@@ -217,3 +217,20 @@ def decode_only(frame: bytes, dialect: Dialect) -> None:
         codec.decode(frame, dialect)
     except ProtocolError:
         return
+
+
+@pytest.mark.parametrize("cls", codec.declared(Dialect.L).values(), ids=lambda cls: cls.__name__)
+def test_a_packer_makes_the_frame_that_encoding_the_message_makes(cls: type[Message]) -> None:
+    values = [
+        Qid(0x80, at, 1 << 40) if field.kind is Kind.QID else at + 1
+        for at, field in enumerate(cls.fields)
+        if field.kind.fixed
+    ]
+    if len(values) < len(cls.fields):
+        with pytest.raises(ValueError, match="variable length"):
+            codec.packer(cls)
+        return
+    pack = codec.packer(cls)
+    assert pack(0x1234, *values) == codec.frame(cls(0x1234, *values))
+    with pytest.raises(struct.error):
+        pack(1 << 16, *values)
