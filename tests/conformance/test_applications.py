@@ -12,7 +12,9 @@ from assay9.cli import cli
 from conformance.cases.application import calls
 from conformance.catalogue.applications import application, applications, packages
 from conformance.errors import UsageError
+from conformance.evidence.host import CHECKOUT
 from conformance.evidence.record import find_run, load_run
+from conformance.selftest.declared import declared
 from conformance.sut.asked import asked_of
 from conformance.sut.layers import default_layers, drivable
 from conformance.sut.load import load
@@ -125,3 +127,17 @@ def test_a_program_of_the_user_runs_and_what_differs_is_a_finding(tmp_path: Path
 def test_an_application_without_its_layer_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["run", "local", "--application", str(tmp_path / "a.toml")])
     assert isinstance(done.exception, UsageError) and "--layer application" in str(done.exception)
+
+
+BY_ITS_PATH = {
+    "fsx": "a real build was not at hand",
+    "fsx-unmapped": "a real build was not at hand",
+    "ltp": "a real build was not at hand",
+}
+"""Programs that no deliberate fault was tried with, and why."""
+
+
+def test_each_program_has_a_fault_that_it_finds() -> None:
+    source, _ = declared([CHECKOUT / "tests" / "mutants" / "applications.toml"])
+    found = {name.partition("[")[2].rstrip("]") for fault in source for name in fault.caught}
+    assert found | set(BY_ITS_PATH) == set(applications()) and not found & set(BY_ITS_PATH)
