@@ -12,9 +12,7 @@ from assay9.cli import cli
 from conformance.cases.application import calls
 from conformance.catalogue.applications import application, applications, packages
 from conformance.errors import UsageError
-from conformance.evidence.host import CHECKOUT
 from conformance.evidence.record import find_run, load_run
-from conformance.selftest.declared import declared
 from conformance.sut.asked import asked_of
 from conformance.sut.layers import default_layers, drivable
 from conformance.sut.load import load
@@ -107,6 +105,14 @@ def test_what_differs_between_two_runs_elsewhere_is_not_compared() -> None:
     assert on_share(('"A"', '"C"')) == []
 
 
+def test_a_call_that_the_client_does_not_have_is_not_compared() -> None:
+    own = CONTROL + "10  fallocate(3</own/z>, FALLOC_FL_PUNCH_HOLE, 0, 4096) = 0\n"
+    refused = own.replace("4096) = 0", "4096) = -1 EOPNOTSUPP (Operation not supported)")
+    assert list(calls.differences(calls.read(refused, "/own"), [calls.read(own, "/own")] * 2)) == []
+    full = own.replace("4096) = 0", "4096) = -1 ENOSPC (No space left on device)")
+    assert len(list(calls.differences(calls.read(full, "/own"), [calls.read(own, "/own")] * 2))) == 1
+
+
 def test_calls_on_files_elsewhere_are_not_compared() -> None:
     assert on_share(('"elf"', '"exe"')) == []
 
@@ -127,17 +133,3 @@ def test_a_program_of_the_user_runs_and_what_differs_is_a_finding(tmp_path: Path
 def test_an_application_without_its_layer_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["run", "local", "--application", str(tmp_path / "a.toml")])
     assert isinstance(done.exception, UsageError) and "--layer application" in str(done.exception)
-
-
-BY_ITS_PATH = {
-    "fsx": "a real build was not at hand",
-    "fsx-unmapped": "a real build was not at hand",
-    "ltp": "a real build was not at hand",
-}
-"""Programs that no deliberate fault was tried with, and why."""
-
-
-def test_each_program_has_a_fault_that_it_finds() -> None:
-    source, _ = declared([CHECKOUT / "tests" / "mutants" / "applications.toml"])
-    found = {name.partition("[")[2].rstrip("]") for fault in source for name in fault.caught}
-    assert found | set(BY_ITS_PATH) == set(applications()) and not found & set(BY_ITS_PATH)

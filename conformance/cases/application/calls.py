@@ -36,8 +36,9 @@ REMOVED = (
 """What differs between any two runs, and between file systems that are both right (the size of a directory)."""
 NOT_COMPARED = re.compile(r"getcwd|getdents|fadvise|statfs|ioctl")
 """Calls whose results differ between file systems that are both right."""
-NO_ACLS = re.compile(r'"system\.posix_acl_.* = -1 EOPNOTSUPP')
-"""What a share without posixacl answers, and programs expect."""
+REFUSED = re.compile(r'("system\.posix_acl_|^fallocate\().* = -1 EOPNOTSUPP')
+"""What a share without posixacl answers, and Linux's 9P client to fallocate(2), which it does not have; programs expect
+it."""
 _LINE = re.compile(r"(\d+)\s+(.*)")
 _RESUMED = re.compile(r"<\.\.\. \w+ resumed>(.*)")
 _CALL = re.compile(r"(\w+)\((.*)\)\s+= (.*)")
@@ -79,7 +80,7 @@ def read(trace: str, place: str) -> Calls:
         if seen is None:
             continue
         name, arguments, _ = seen.groups()
-        if NOT_COMPARED.search(name) or NO_ACLS.search(text) or not _touches(name, arguments, place):
+        if NOT_COMPARED.search(name) or REFUSED.search(text) or not _touches(name, arguments, place):
             continue
         line = text.replace(place, ".")
         for pattern, by in REMOVED:
