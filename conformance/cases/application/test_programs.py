@@ -31,8 +31,8 @@ own limit: a busy machine slows both."""
 ENDED = 124
 """What timeout(1) ends with when the program has not ended."""
 END_LEFT = """
-for one in /proc/[0-9]*; do
-  case "$(readlink "$one/cwd")" in "$0" | "$0"/*) kill -9 "${one#/proc/}" ;; esac
+ls -l /proc/[0-9]*/cwd 2> /dev/null | while read -r line; do
+  case "$line" in *" -> $0" | *" -> $0/"*) one="${line#*/proc/}"; kill -9 "${one%%/*}" ;; esac
 done
 """
 """Ends every process that works below a directory: a program that failed may leave its server."""
@@ -167,7 +167,7 @@ def played(
     begun = time.monotonic()
     done = process.run(argv, seconds + 30, b"", directory, dict(environment))
     took = time.monotonic() - begun
-    process.quietly.run(["sh", "-c", END_LEFT, absolute(process, directory)], 60)
+    process.quietly.run(["sh", "-c", END_LEFT, absolute(process, directory)], seconds + 30)
     said = done["stdout"].decode(errors="replace")
     for pattern in application.hide:
         said = re.sub(pattern, "", said)
