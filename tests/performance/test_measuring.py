@@ -8,6 +8,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -23,7 +26,7 @@ from conformance.performance.measures import ABOUT, AXES, GROUPS, MEASURES, chos
 from conformance.performance.measuring import Trees, one
 from conformance.performance.nfs4 import words
 from conformance.performance.payload import WORK
-from conformance.performance.record import CONTROL, SHARE, load_bench
+from conformance.performance.record import CONTROL, OTHER, SHARE, load_bench
 from conformance.performance.subjects import Place, check_nfs4, one_guest
 from conformance.vfs.mount_options import MountOptions
 from guests.agent.link import AgentLink
@@ -260,6 +263,92 @@ def test_a_tree_that_takes_too_long_is_left_out_unless_it_is_named(monkeypatch: 
         trees.check(points[100_000])
     (named,) = [measure for measure in chosen(["find-tree"], []) if measure.at == 100_000]
     trees.check(named)
+
+
+class Agent:
+    """An agent on this host, which runs the payload; its trace says what it is given."""
+
+    def __init__(self, *traces: str) -> None:
+        self._traces = ["of the rounds", *traces]
+        self.calls = self
+
+    def which(self, name: str) -> str | None:
+        return shutil.which(name)
+
+    def calls_with(self, timeout: float) -> Agent:
+        return self
+
+    def rmtree(self, path: str) -> None:
+        shutil.rmtree(path)
+
+    def trace_end(self) -> str:
+        return self._traces.pop(0)
+
+
+def here(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """The payload runs on this host; what it was asked to do."""
+    asked_for: list[Request] = []
+
+    def performed(link: object, request: Request, limit: float = 0) -> Answer:
+        asked_for.append(request)
+        return answer_to(request)
+
+    monkeypatch.setattr(measuring, "perform", performed)
+    return asked_for
+
+
+def test_further_shares_are_mounted_and_who_has_none_is_left_out_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests, mounted = here(monkeypatch), []
+
+    def further(name: str) -> Callable[[int, MountOptions], str]:
+        def mount(number: int, options: MountOptions) -> str:
+            mounted.append((name, number, str(options)))
+            return str(tmp_path / f"{name}{number}")
+
+        return mount
+
+    agent = cast(AgentLink, Agent())
+    places = [
+        Place(name, "", agent, str(tmp_path / name), further=further(name) if name != OTHER else None)
+        for name in (SHARE, CONTROL, OTHER)
+    ]
+    (measure,) = [one for one in MEASURES if one.name == "read shares=3"]
+    small = replace(measure, parameters={"block": 65536, "mib": 1})
+    found = one(places, small, 2, 0.001, Trees())
+    assert not found.failed and not found.left_out
+    assert found.without == {OTHER: "one share of it is mounted"}
+    assert {name: len(seconds) for name, seconds in found.seconds.items()} == {SHARE: 2, CONTROL: 2}
+    options = str(measure.mount)
+    assert mounted == [(name, number, options) for name in (SHARE, CONTROL) for number in (1, 2)]
+    assert requests[0].also == {n: [str(tmp_path / f"{n}{k}") for k in (1, 2)] for n in (SHARE, CONTROL)}
+    assert list(tmp_path.iterdir()) == [], "all of it is removed"
+
+
+def test_the_messages_of_the_timed_work_are_counted_for_one_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (measure,) = [one for one in MEASURES if one.name == "rename"]
+    counts: dict[str, int] = {}
+
+    def performed(link: object, request: Request, limit: float = 0) -> Answer:
+        answer = answer_to(request)
+        counts.update(answer.counts)
+        return answer
+
+    monkeypatch.setattr(measuring, "perform", performed)
+    phases = {"around": Counter(Tclunk=5), "timed": Counter(Trenameat=40)}
+    monkeypatch.setattr(measuring, "by_phase", lambda text: phases if text == "of the work" else None)
+    clock = iter([1.0, 1.5, 1.5 + 0.5 + 0.9])  # starting takes 0.5 s, so the work has used 0.9 s
+    monkeypatch.setattr(measuring, "spent", lambda pid: next(clock))
+    place = Place(SHARE, "", cast(AgentLink, Agent("of the work")), str(tmp_path / "d"), pid=lambda: 7, traced=True)
+    found = one([place], measure, 1, 0.001, Trees())
+    assert found.failed == ""
+    turns = 4 * counts[SHARE]
+    assert found.messages == {SHARE: {"Trenameat": 40 / turns}}
+    assert found.processor_by_message[SHARE] == pytest.approx(0.9 / 45), "those around the work are paid for, too"
+    assert found.processor[SHARE] == pytest.approx(0.9 / 45 * 40 / turns)
 
 
 def test_two_targets_without_a_common_guest_are_measured_beside_each_other(tmp_path: Path) -> None:
