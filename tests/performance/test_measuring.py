@@ -229,7 +229,9 @@ def test_what_a_target_or_guest_has_not_is_left_out_with_the_reason(tmp_path: Pa
     left = {measure.name: measure.left_out for measure in record.measures if measure.left_out}
     assert set(left) == {f"stat shares={n}" for n in (2, 3, 4)}
     assert "the target has one share" in left["stat shares=2"] and not any(m.failed for m in record.measures)
-    assert "left out: the target has one share" in (run / "bench.html").read_text()
+    assert (
+        'stat shares=2 <span class="quiet">was left out: the target has one share' in (run / "bench.html").read_text()
+    )
 
 
 def test_a_guest_without_fio_leaves_it_out_unless_it_is_named(tmp_path: Path) -> None:
