@@ -12,7 +12,9 @@ from assay9.cli import cli
 from conformance.cases.application import calls
 from conformance.catalogue.applications import application, applications, packages
 from conformance.errors import UsageError
+from conformance.evidence.host import CHECKOUT
 from conformance.evidence.record import find_run, load_run
+from conformance.selftest.declared import declared
 from conformance.sut.asked import asked_of
 from conformance.sut.layers import default_layers, drivable
 from conformance.sut.load import load
@@ -133,3 +135,18 @@ def test_a_program_of_the_user_runs_and_what_differs_is_a_finding(tmp_path: Path
 def test_an_application_without_its_layer_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["run", "local", "--application", str(tmp_path / "a.toml")])
     assert isinstance(done.exception, UsageError) and "--layer application" in str(done.exception)
+
+
+NOT_TRIED = {"bonnie", "ccache", "dbench", "fsstress", "gcc", "git", "git-several", "npm", "pip", "postgresql", "redis"}
+NOT_TRIED |= {"sqlite-wal", "stress-ng"}
+"""Programs that no deliberate fault was tried with yet."""
+NOT_AT_HAND = {"fsx", "fsx-unmapped", "ltp"}
+"""Programs of which no real build was at hand to try one with."""
+
+
+def test_each_program_has_a_fault_that_it_finds_or_is_named_here() -> None:
+    source, _ = declared([CHECKOUT / "tests" / "mutants" / "applications.toml"])
+    found = {name.partition("[")[2].rstrip("]") for fault in source for name in fault.caught}
+    without = NOT_TRIED | NOT_AT_HAND
+    assert found | without == set(applications())
+    assert not found & without
