@@ -137,9 +137,20 @@ def test_an_application_without_its_layer_is_refused(tmp_path: Path) -> None:
     assert isinstance(done.exception, UsageError) and "--layer application" in str(done.exception)
 
 
-NOT_TRIED = {"bonnie", "ccache", "dbench", "fsstress", "gcc", "git", "git-several", "npm", "pip", "postgresql", "redis"}
-NOT_TRIED |= {"sqlite-wal", "stress-ng"}
-"""Programs that no deliberate fault was tried with yet."""
+NOT_TRIED = {
+    "bonnie",
+    "ccache",
+    "dbench",
+    "fsstress",
+    "gcc",
+    "git-several",
+    "npm",
+    "pip",
+    "postgresql",
+    "redis",
+    "stress-ng",
+}
+"""Programs for which no deliberate fault is known yet that they find. dbench passes where Trenameat does nothing."""
 NOT_AT_HAND = {"fsx", "fsx-unmapped", "ltp"}
 """Programs of which no real build was at hand to try one with."""
 
