@@ -147,7 +147,6 @@ NOT_TRIED = {
     "npm",
     "pip",
     "postgresql",
-    "redis",
     "stress-ng",
 }
 """Programs for which no deliberate fault is known yet that they find. dbench passes where Trenameat does nothing."""
