@@ -80,9 +80,10 @@ def bisect(
 ) -> None:
     """Find the commit between GOOD and BAD of --repo at which a case began to fail.
 
-    Drives `git bisect run`: each commit is built and judged by the case's own verdict, a declared failure counting as
-    one. A commit that does not build, or whose run has no verdict, is skipped. The checkout must be clean; it is left
-    as it was. Exit status 0 where a commit was found.
+    GOOD and BAD are tried first: the case must hold at the one and fail at the other. Then `git bisect run` builds each
+    commit and judges it by the case's own verdict, a declared failure counting as one. A commit that does not build,
+    or whose run has no verdict, is skipped. The checkout must be clean; it is left as it was. Exit status 0 where a
+    commit was found.
 
     \b
     assay9 bisect v9.0.0 v9.1.0 --repo ~/src/qemu --build 'make -C build -j8' -k NODE-005
@@ -95,7 +96,9 @@ def bisect(
 
 
 def found(search: Search, good: str, bad: str) -> str:
-    """Search; what git says of the commit that it found. Raises UsageError where there is nothing to search."""
+    """Search; what git says of the commit that it found. Raises UsageError where there is nothing to search, and
+    InfrastructureError where `good` or `bad` cannot be judged, or no commit in between.
+    """
     for name in (good, bad):
         if _git(search, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").returncode != 0:
             raise UsageError(f"{search.repo} has no commit {name}: name a tag, branch or hash of that checkout")
@@ -109,10 +112,11 @@ def found(search: Search, good: str, bad: str) -> str:
     try:
         if started.returncode != 0:
             raise UsageError(f"git bisect: {_line(started.stderr or started.stdout)}")
-        step = [sys.executable, "-m", "assay9.bisect", str(config)]
+        program = [sys.executable, "-m", "assay9.bisect", str(config)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        _try_ends(search, good, bad)
         done = subprocess.run(
-            ["git", "-C", search.repo, "bisect", "run", *step],
+            ["git", "-C", search.repo, "bisect", "run", *program],
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
@@ -128,6 +132,27 @@ def found(search: Search, good: str, bad: str) -> str:
         last = _line("\n".join(done.stdout.splitlines()[-3:]))
         raise InfrastructureError(f"git bisect found no commit: {last}", f"the log of each step is in {place}")
     return f"the first commit {'that holds' if search.fixed else 'that fails'}: {first[0]}\nlogs: {place}"
+
+
+def _try_ends(search: Search, good: str, bad: str) -> None:
+    """Judge both ends, which `git bisect` believes without a look, and check out again what it chose to begin with."""
+    middle = _git(search, "rev-parse", "HEAD").stdout.strip()
+    for name, wanted in ((good, GOOD), (bad, BAD)):
+        moved = _git(search, "checkout", "--quiet", "--detach", name)
+        if moved.returncode != 0:
+            raise UsageError(f"git checkout {name}: {_line(moved.stderr)}")
+        status = step(search)
+        if status == SKIP:
+            remedy = f"name another commit, or see {search.results}"
+            raise InfrastructureError(f"{name} does not build, or its run has no verdict", remedy)
+        if status != wanted:
+            seen = "holds" if (status == GOOD) != search.fixed else "fails"
+            raise UsageError(
+                f"the run is refused: see {search.results}"
+                if status == STOP
+                else f"there is nothing to search: the case {seen} at {name}; name a commit where it does not"
+            )
+    _git(search, "checkout", "--quiet", "--detach", middle)
 
 
 def step(search: Search) -> int:

@@ -73,8 +73,28 @@ def test_what_cannot_be_searched_is_refused(repo: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="local changes"):
         found(search(repo, tmp_path), "v0", "v7")
     git(repo, "checkout", "-q", "device.c")
-    with pytest.raises(InfrastructureError, match="found no commit"):
+    with pytest.raises(InfrastructureError, match="v0 does not build"):
         found(search(repo, tmp_path, build="false"), "v0", "v7")
+    between = f"grep -q '[07]' number && cp device.c {tmp_path / 'built'}"
+    with pytest.raises(InfrastructureError, match="found no commit"):
+        found(search(repo, tmp_path, build=between), "v0", "v7")
+    assert git(repo, "rev-parse", "--abbrev-ref", "HEAD") == "main"
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "fixed", "refusal"),
+    [
+        ("v0", "v3", False, "the case holds at v3"),
+        ("v5", "v7", False, "the case fails at v5"),
+        ("v4", "v7", True, "the case fails at v7"),
+        ("v0", "v7", True, "the case holds at v0"),
+    ],
+)
+def test_both_ends_are_tried_and_the_checkout_is_left(
+    repo: Path, tmp_path: Path, good: str, bad: str, fixed: bool, refusal: str
+) -> None:
+    with pytest.raises(UsageError, match=refusal):
+        found(search(repo, tmp_path, fixed=fixed), good, bad)
     assert git(repo, "rev-parse", "--abbrev-ref", "HEAD") == "main"
 
 
