@@ -17,7 +17,7 @@ from conformance.evidence.overview import tally
 from conformance.evidence.record import load_run
 from conformance.gating.baseline import baseline_of, save
 from conformance.reports.cli import report
-from conformance.reports.ticket.layout import Section, first_sentence, fitted, named
+from conformance.reports.ticket.layout import Section, first_sentence, fitted, labelled, named
 from conformance.reports.ticket.text import text
 from tests.evidence import sample
 
@@ -409,3 +409,8 @@ def test_the_module_that_python_runs_is_not_the_memory_of_a_guest() -> None:
     made = sample.record(5)
     of = made.environment.model_copy(update={"argv": ["python3", "-m", "reference_server", "serve", "/srv"]})
     assert "reference_server MB" not in text(made.model_copy(update={"environment": of}))
+
+
+@pytest.mark.parametrize("label", ["guest", "hypervisor", "what is longer"])
+def test_a_label_and_its_words_are_apart(label: str) -> None:
+    assert labelled(label, "/usr/bin/x")[0].split(label)[1].startswith(" ")

@@ -87,7 +87,7 @@ def wrapped(words: str, first: str = "", rest: str | None = None) -> list[str]:
 
 def labelled(label: str, words: str) -> list[str]:
     """` build QEMU 7.2.22`; nothing for an empty value."""
-    return wrapped(words, f"  {label:<{_LABEL}}", " " * (_LABEL + 2)) if words.strip(" .,;") else []
+    return wrapped(words, f"  {label + ' ':<{_LABEL}}", " " * (_LABEL + 2)) if words.strip(" .,;") else []
 
 
 def sentence(parts: Iterable[str], gap: str = ", ") -> str:
