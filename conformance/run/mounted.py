@@ -27,6 +27,7 @@ from conformance.vfs.deployment import Deployment, MountFailed
 from conformance.vfs.extra_shares import Further
 from conformance.vfs.look import Mounted
 from conformance.vfs.mount_options import DEFAULT, MountOptions, rules_of
+from conformance.vfs.pending import Late
 from conformance.vfs.share import Share
 from conformance.vfs.trace import Crossed, parse
 from conformance.vfs.vantage import Vantage
@@ -484,11 +485,15 @@ def _judged(run: Callable[[], None], share: Share) -> None:
             run()
         except CallAbsent as e:  # a value that the platform does not report
             last = Undrivable(str(e))
+        except Late as e:
+            last = e.why
         except Exception as e:  # noqa: BLE001 - raised again, after the findings before it
             last = e
         if last is None or findings_of(last):
             try:
                 share.settle()
+            except Late as e:
+                last = last or e.why
             except Finding as e:  # the case has too many findings
                 last = last or e
     if last is None and not found.judged and not share.comparisons and not share.on_control:

@@ -1,8 +1,10 @@
-"""A call that was started and is waited for later."""
+"""Calls and looks that were sent and are waited for later."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -21,6 +23,61 @@ class Pending(Generic[T]):
     def result(self) -> T:
         """The call's value; raises OSError as the call itself would have."""
         return self._finish()
+
+
+class Late(Exception):
+    """A call failed that nobody waited for at once. `why` is its error.
+
+    Not an OSError: it is raised by a later call, whose errno this is not.
+    """
+
+    def __init__(self, why: OSError) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class _Awaited:
+    """A call or a look of that process of that agent, on its way."""
+
+    agent: object
+    process: str
+    finish: Callable[[], object]
+
+
+class OnTheWay:
+    """What a case has sent and not waited for, in order. An agent makes the calls of its main process in the order in
+    which it gets them, before it passes on those of others that came after.
+    """
+
+    def __init__(self) -> None:
+        self._sent: deque[_Awaited] = deque()
+        self._waiting = False
+
+    def add(self, agent: object, process: str, finish: Callable[[], object]) -> None:
+        """Something was sent; `finish` waits for it and judges it."""
+        self._sent.append(_Awaited(agent, process, finish))
+
+    def wait(self) -> None:
+        """Wait for all of it. Raises Late for a call that failed, and Finding."""
+        if self._waiting:  # it is being judged, all before it has been
+            return
+        self._waiting = True
+        try:
+            while self._sent:
+                self._sent.popleft().finish()
+        finally:
+            self._waiting = False
+
+    def wait_for(self, agent: object, process: str) -> None:
+        """The same, if that process has not answered everything."""
+        if any(one.agent is agent and one.process == process for one in self._sent):
+            self.wait()
+
+    def wait_before(self, agent: object, process: str) -> None:
+        """The same, if a call that this process makes now could overtake some of it."""
+        if any(one.agent is not agent or one.process not in ("main", process) for one in self._sent):
+            self.wait()
 
 
 def results(calls: Iterable[Pending[T]]) -> list[T]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import posixpath
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from conformance.case import KEPT, Case
@@ -17,9 +16,9 @@ from conformance.errors import Finding, Undrivable
 from conformance.vfs.deployment import Device, Outages
 from conformance.vfs.look import BothSides, Look, Mounted, T, Tolerated
 from conformance.vfs.mount_options import MountOptions
+from conformance.vfs.pending import OnTheWay
 from conformance.vfs.vantage import CallRecord, Vantage
 from conformance.vocabulary import errno_name
-from guests.agent.link import AgentLink
 
 _SHOWN = 120
 """Characters of a value that a finding shows."""
@@ -80,9 +79,11 @@ class Share(BothSides):
         self._further = further
         self._comparing = True
         self._reported: set[tuple[str, str, str]] = set() if parent is None else parent._reported
-        self._awaited: deque[_Awaited] = deque() if parent is None else parent._awaited
+        self._on_the_way: OnTheWay = OnTheWay() if parent is None else parent._on_the_way
         for vantage in (self.inside, self.outside, self.control):
             vantage.observer, vantage.before = self._observe, self._before
+        if case.layer == "vfs":  # in other layers cases act on the host by other ways than the agent
+            self.inside.on_the_way = self._on_the_way
         # the trace of a second machine is read separately
         if parent is None:
             self.inside.marked = mounted.traced
@@ -98,7 +99,7 @@ class Share(BothSides):
 
         With only one side nothing is compared: a case about the agreement of both declares that (`about="agreement"`).
         """
-        self._wait_for_looks()
+        self._on_the_way.wait()
         comparison = look.compare(tolerate or {})
         for _ in range(_MOVING - 1):
             if comparison.ok or look.again is None:
@@ -170,6 +171,7 @@ class Share(BothSides):
         """
         if self._further is None:
             raise Undrivable("this file system has no further share beside it")
+        self._on_the_way.wait()
         return self._further.beside(self, number, mount or self.mount, keep=keep)
 
     def source(self, number: int) -> tuple[str, str]:
@@ -189,6 +191,7 @@ class Share(BothSides):
         """A share with that device, in a second machine."""
         if self._further is None:
             raise Undrivable("this file system has no device")
+        self._on_the_way.wait()
         return self._further.another(self, device, mount or self.mount)
 
     # ---- what happens after every call
@@ -204,7 +207,7 @@ class Share(BothSides):
 
         The further shares of the case have the same list of comparisons.
         """
-        self._wait_for_looks()
+        self._on_the_way.wait()
         report_all([found for comparison in self.comparisons for found in self._differences(comparison)])
 
     def _differences(self, comparison: Comparison[Any]) -> list[Finding]:
@@ -236,16 +239,11 @@ class Share(BothSides):
         return Finding(f"{text} ({comparison.kind} after {after})", code, values)
 
     def _before(self, vantage: Vantage) -> None:
-        """Wait for each look that the call could overtake; an agent's main process makes its calls in order."""
-        if any(vantage.process != "main" or vantage.agent is not one.agent for one in self._awaited):
-            self._wait_for_looks()
-
-    def _wait_for_looks(self) -> None:
-        while self._awaited:
-            self._awaited.popleft().judge()
+        """Wait for calls and looks that the call could overtake."""
+        self._on_the_way.wait_before(vantage.agent, vantage.process)
 
     def _observe(self, vantage: Vantage, record: CallRecord) -> None:
-        self._wait_for_looks()
+        self._on_the_way.wait()
         if self.mounted.label:
             record.vantage = f"{vantage.name} ({self.mounted.label})"
         self.calls.append(record)
@@ -278,7 +276,7 @@ class Share(BothSides):
         def judge() -> None:
             self._judge_each(paths, *self._settled(paths, "lstat", coming.result(), outside), after)
 
-        self._awaited.append(_Awaited(self.inside.agent, judge))
+        self._on_the_way.add(self.inside.agent, "main", judge)
 
     def _judge_each(self, paths: list[str], inside: list[Any], outside: list[Any], after: int) -> None:
         for path, ours, theirs in zip(paths, inside, outside, strict=True):
@@ -316,14 +314,6 @@ def _code(kind: str, field: FieldComparison[Any]) -> str:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 24]}... ({len(text)} characters)"
-
-
-@dataclass(frozen=True, slots=True)
-class _Awaited:
-    """A look inside that is on its way."""
-
-    agent: AgentLink
-    judge: Callable[[], None]
 
 
 class _Paused:

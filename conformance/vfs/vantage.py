@@ -6,6 +6,7 @@ The API is the agent's table of ops: `inside.chmod("fred", 0o640)` performs the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,11 @@ from typing import Any
 from conformance.checks import judged, report
 from conformance.errors import Finding, SuiteError, Undrivable
 from conformance.vfs.calls import Refusals, Starts
-from conformance.vfs.pending import Pending
+from conformance.vfs.pending import Late, OnTheWay, Pending
 from conformance.vocabulary import Severity, errno_name
 from guests.agent.link import AgentBug, AgentLink, CallError, CallHung, WorkerDied
 from guests.agent.ops import Ops
-from guests.agent.wire import CallAbsent
+from guests.agent.wire import CallAbsent, Descriptor
 
 
 @dataclass(slots=True)
@@ -52,11 +53,21 @@ class LooksAfter:
     how: str = ""
 
 
+_MAKES = os.O_CREAT | os.O_TRUNC | os.O_TMPFILE & ~os.O_DIRECTORY
+"""Flags with which open(2) changes something."""
+
 Observer = Callable[["Vantage", CallRecord], None]
 
 
 _LISTINGS = frozenset({"listdir", "scandir", "entries", "getdents", "readdir_all"})
 """Ops whose value is a list of names, or of lists that begin with one."""
+
+
+_ANSWERS_NOTHING = frozenset(
+    {"access", "chdir", "close", "closedir", "faccessat2", "flock", "mprotect", "msync", "munmap", "posix_fadvise"}
+    | {"rewinddir", "seekdir", "setlk", "sleep"}
+)
+"""Ops that have no value and change no attribute, so that the next call can be sent before their replies are there."""
 
 
 def _name_of(entry: str | list[Any]) -> str:
@@ -84,6 +95,8 @@ class Vantage(Ops):
         self.observer = observer
         self.before: Callable[[Vantage], None] = lambda _: None
         """Called before each call is sent, the suite's own ones as well."""
+        self.on_the_way: OnTheWay | None = None
+        """Where calls are kept whose replies the next call does not need; None: each is waited for."""
         self.only_uid: int | None = None
         """The one user whom the mount serves (mount option access=UID), or as whom it serves all (access=any)."""
         self.looks = LooksAfter()
@@ -92,12 +105,50 @@ class Vantage(Ops):
         self.hides: Callable[[str], bool] = lambda _: False
         """Names that listings leave out: what a security model of the target keeps beside the guest's files."""
 
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name == "open" or name in _ANSWERS_NOTHING:
+            return partial(self._sent, name)
+        return super().__getattr__(name)
+
     def perform(self, op: str, *args: Any, **kw: Any) -> Any:
-        """Make the call `op`. Raises OSError (the call's errno), Finding (hung, killed), SuiteError."""
-        self.before(self)
+        """Make the call `op`, and wait for it whatever it is. Raises OSError (the call's errno), Finding (hung,
+        killed), SuiteError; Late for an earlier call that was not waited for.
+        """
         record = CallRecord(self.name, self.process, op, args, kw)
-        number = self.agent.send(op, args, kw, self.process, self.timeout, look=self.looks.how, marked=self.marked)
-        return self.finish(number, record, self.timeout)
+        return self.finish(self.send(record, look=self.looks.how, marked=self.marked), record, self.timeout)
+
+    def _sent(self, op: str, *args: Any, **kw: Any) -> Any:
+        """The same, but a call whose reply the next one does not need goes with that in one round trip: one of
+        _ANSWERS_NOTHING, or an open(2) that only opens. If it fails, the next call that is waited for raises Late.
+        """
+        way = self.on_the_way
+        opens = op == "open"
+        if way is None or (opens and (args[1] if len(args) > 1 else kw.get("flags", 0)) & _MAKES):
+            return self.perform(op, *args, **kw)
+        record = CallRecord(self.name, self.process, op, args, kw)
+        number = self.send(record, look=self.looks.how, marked=self.marked, named=opens)
+        descriptor = Descriptor(number, self.process, way.wait)
+
+        def finish() -> None:
+            try:
+                descriptor.opened = self.finish(number, record, self.timeout)
+            except OSError as error:
+                raise Late(error) from error
+
+        way.add(self.agent, self.process, finish)
+        return descriptor if opens else None
+
+    def send(self, record: CallRecord, **how: Any) -> int:
+        """Send a call as `AgentLink.send` does; returns its number."""
+        self.before(self)
+        used = [*record.args, *record.kw.values()]
+        if self.on_the_way is not None and any(isinstance(one, Descriptor) and self._unknown(one) for one in used):
+            self.on_the_way.wait()
+        return self.agent.send(record.op, record.args, record.kw, self.process, self.timeout, **how)
+
+    def _unknown(self, one: Descriptor) -> bool:
+        """Whether this process cannot know it: another one is opening the file."""
+        return one.opened is None and one.process != self.process
 
     def finish(self, number: int, record: CallRecord, timeout: float) -> Any:
         """Wait for a call's reply, record it and notify the observer."""
@@ -173,14 +224,18 @@ class Vantage(Ops):
         spec: dict[str, Any] = {"root": self.root, "umask": umask}
         if uid is not None:
             spec |= {"uid": uid, "gid": uid if gid is None else gid, "groups": list(groups)}
+        if self.on_the_way is not None:
+            self.on_the_way.wait_for(self.agent, process)
         self.agent.spawn(process, **spec)
         spawned = Vantage(self.name, self.agent, self.root, self.observer, process, self.timeout)
         spawned.hides, spawned.marked, spawned.looks = self.hides, self.marked, self.looks
-        spawned.before = self.before
+        spawned.before, spawned.on_the_way = self.before, self.on_the_way
         return spawned
 
     def kill(self) -> None:
         """End this vantage's process with SIGKILL (descriptors and locks go with it)."""
+        if self.on_the_way is not None:
+            self.on_the_way.wait_for(self.agent, self.process)
         self.agent.kill(self.process)
 
     def refuses(self, *allowed: int, because: str = "", another: Severity | None = None) -> Refusals:
@@ -215,9 +270,8 @@ class _QuietlyStarted(Starts):
 
     def perform(self, op: str, *args: Any, **kw: Any) -> Pending[Any]:
         vantage = self._vantage
-        vantage.before(vantage)
         record = CallRecord(vantage.name, vantage.process, op, args, kw)
-        number = vantage.agent.send(op, args, kw, vantage.process, vantage.timeout, after=self._after)
+        number = vantage.send(record, after=self._after)
         return Pending(partial(vantage.agent.ready, number), partial(self._finish, number, record))
 
     def _finish(self, number: int, record: CallRecord) -> Any:
@@ -255,13 +309,15 @@ class _Started(Starts):
 
     def perform(self, op: str, *args: Any, **kw: Any) -> Pending[Any]:
         vantage = self._vantage
-        vantage.before(vantage)
         record = CallRecord(vantage.name, vantage.process, op, args, kw)
-        number = vantage.agent.send(
-            op, args, kw, vantage.process, vantage.timeout, marked=vantage.marked, after=self._after
-        )
-        timeout = vantage.timeout
-        return Pending(partial(vantage.agent.ready, number), partial(vantage.finish, number, record, timeout))
+        number = vantage.send(record, marked=vantage.marked, after=self._after)
+
+        def ready(within: float) -> bool:
+            if vantage.on_the_way is not None:
+                vantage.on_the_way.wait()  # what was called before it is asked has been made
+            return vantage.agent.ready(number, within)
+
+        return Pending(ready, partial(vantage.finish, number, record, vantage.timeout))
 
 
 class _Refused(Refusals):

@@ -130,12 +130,14 @@ class AgentLink:
         look: str = "",
         marked: bool = False,
         after: bool = False,
+        named: bool = False,
     ) -> int:
         """Send a request and return its number; `receive` gives its reply.
 
         A background call of the main process does not block its other calls. With `look` ("marked" in the trace, or
         "plain") the main process reports what a call changed in the same round trip. A marked call is named in the
         trace by its number. A call with `after` is made when all earlier ones have ended, in whatever process.
+        A descriptor that a `named` call opens can be used by its number, as `Descriptor`, before the reply is there.
         """
         self._next += 1
         self._sent[self._next] = op, time.monotonic()
@@ -157,6 +159,8 @@ class AgentLink:
             request["marked"] = True
         if after:
             request["after"] = True
+        if named:
+            request["named"] = True
         line = json.dumps(request).encode() + b"\n"
         self._make_room(len(line))
         self._flying[self._next] = len(line)

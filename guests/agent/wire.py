@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import signal
+from collections.abc import Callable
 from typing import Any
 
 from guests.errors import InfrastructureError
@@ -29,6 +30,42 @@ class Partial(dict[str, Any]):
         raise CallAbsent(f"no {name}: {self.why}")
 
 
+_NO_DESCRIPTOR = 10**6
+"""More than any descriptor: used as one it is refused with EBADF."""
+
+
+class Descriptor(int):
+    """A descriptor by the number of the request that opens the file: a call can use it before that is answered."""
+
+    opened: int | None = None
+    """What open(2) gave, once that is known."""
+
+    def __new__(cls, request: int, process: str, learn: Callable[[], None]) -> Descriptor:
+        """`process` of the agent has it; `learn` waits until what open(2) gave is known."""
+        made = super().__new__(cls, _NO_DESCRIPTOR + request)
+        made.request, made.process, made.learn = request, process, learn
+        return made
+
+    request: int
+    process: str
+    learn: Callable[[], None]
+
+    def __repr__(self) -> str:
+        return f"descriptor of request {self.request}" if self.opened is None else str(self.opened)
+
+    def __int__(self) -> int:
+        if self.opened is None:
+            self.learn()
+        assert self.opened is not None
+        return self.opened
+
+    def __str__(self) -> str:
+        return str(int(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+
 def errno_number(name: str) -> int:
     """The number on this host of an error named by another platform; a number in text is accepted, too.
 
@@ -39,11 +76,13 @@ def errno_number(name: str) -> int:
 
 
 def encode(value: Any) -> Any:
-    """Python values as the agent's JSON: bytes become {"b64": ...}."""
+    """Python values as the agent's JSON: bytes become {"b64": ...}, a file that is being opened {"fd": request}."""
     if isinstance(value, bytes | bytearray | memoryview):
         return {"b64": base64.b64encode(value).decode()}
     if isinstance(value, list | tuple):
         return [encode(v) for v in value]
+    if isinstance(value, Descriptor):
+        return {"fd": value.request} if value.opened is None else value.opened
     return value
 
 

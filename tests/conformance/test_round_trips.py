@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,8 +211,8 @@ def test_replies_that_nobody_waited_for_are_forgotten(agent: Counting, tmp_path:
     assert agent.idle and not agent._replies and not agent._sent
 
 
-def driven(tmp_path: Path, body: Callable[[Share], None]) -> None:
-    """Run `body` as a case on a directory of this host."""
+def ended(tmp_path: Path, body: Callable[[Share], None]) -> BaseException | None:
+    """Run `body` as a case on a directory of this host; what it raises."""
     target = LocalTarget(name="here", kind="local", title="here")
     runner = Runner(target, LocalDeployment(target, tmp_path, print), "never", "main")
     runner.deployment.start()
@@ -218,6 +220,12 @@ def driven(tmp_path: Path, body: Callable[[Share], None]) -> None:
         _, raised = runner.run(made_case(body), "", DEFAULT, body)
     finally:
         runner.stop()
+    return raised
+
+
+def driven(tmp_path: Path, body: Callable[[Share], None]) -> None:
+    """Run `body` as a case that passes."""
+    raised = ended(tmp_path, body)
     assert raised is None, raised
 
 
@@ -250,6 +258,89 @@ def test_what_a_call_has_shown_is_not_asked_for_again(tmp_path: Path) -> None:
         assert share.inside.agent.waits == waits + 2, "the guest has done more since"
         share.outside.truncate("fred", 3)
         assert share.same(share.stat("fred"))["st_size"] == 3
+
+    driven(tmp_path, body)
+
+
+def test_calls_without_an_answer_go_with_the_next_one(tmp_path: Path) -> None:
+    def body(share: Share) -> None:
+        share.inside.create("fred", b"content")
+        waits, made = share.inside.agent.waits, len(share.calls)
+        fd = share.inside.open("fred")
+        share.inside.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        assert (share.inside.agent.waits, len(share.calls)) == (waits, made)
+        assert share.inside.pread(fd, 3, 1) == b"ont"
+        share.inside.close(fd)
+        share.inside.refuses(errno.EBADF).lseek(fd, 0)
+        assert share.inside.agent.waits == waits + 2
+        assert [one.op for one in share.calls[made:]] == ["open", "posix_fadvise", "pread", "close", "lseek"]
+        assert share.calls[made].value == int(fd) == int(share.calls[made + 2].args[0])
+
+    driven(tmp_path, body)
+
+
+def refuse(share: Share) -> None:
+    share.inside.refuses(errno.ENOENT).lstat("nobody")
+
+
+def swallow(share: Share) -> None:
+    with contextlib.suppress(OSError):
+        share.inside.lstat("nobody")
+
+
+def end(share: Share) -> None:
+    pass
+
+
+@pytest.mark.parametrize("then", [refuse, swallow, end])
+def test_one_that_fails_is_charged_itself_and_not_the_next(tmp_path: Path, then: Callable[[Share], None]) -> None:
+    def body(share: Share) -> None:
+        share.inside.open("nothing")
+        then(share)
+        assert then is end, "the case is over"
+
+    failed = ended(tmp_path, body)
+    assert isinstance(failed, CallError) and failed.errno == errno.ENOENT
+    assert failed.about["spelled"] == "inside: open('nothing')"
+
+
+def test_a_descriptor_that_was_never_opened_is_not_the_failure(tmp_path: Path) -> None:
+    failed = ended(tmp_path, lambda share: share.inside.fchmod(share.inside.open("nothing"), 0o600))
+    assert isinstance(failed, CallError) and failed.about["call"] == "open"
+
+
+def test_no_other_process_overtakes_them(tmp_path: Path) -> None:
+    def body(share: Share) -> None:
+        share.inside.create("fred", b"content")
+        other = share.inside.spawn("other")
+        mine, theirs = share.inside.open("fred", os.O_RDWR), other.open("fred", os.O_RDWR)
+        share.inside.setlk(mine, "w")
+        other.refuses(errno.EAGAIN).setlk(theirs, "w")
+        share.inside.setlk(mine, "u")
+        other.setlk(theirs, "w")
+        share.inside.refuses(errno.EAGAIN).setlk(mine, "w")
+        waiting = share.inside.spawn("third")
+        also = waiting.open("fred", os.O_RDWR)
+        pending = waiting.start.setlk(also, "w", wait=True)
+        other.setlk(theirs, "u")
+        assert pending.finished(30.0)
+        pending.result()
+        other.close(theirs)
+        other.kill()
+        assert share.calls[-1].op == "close" and not share.calls[-1].trouble
+        taken = share.inside.take_descriptor(share.inside.getpid(), share.inside.open("fred"))
+        assert share.inside.pread(taken, 7, 0) == b"content"
+        share.outside.unlink("fred")
+
+    driven(tmp_path, body)
+
+
+def test_a_descriptor_has_its_number_where_it_is_shown(tmp_path: Path) -> None:
+    def body(share: Share) -> None:
+        share.inside.create("fred", b"content")
+        held = share.inside.open("fred")
+        assert share.inside.readlink(f"/proc/self/fd/{held}").endswith("/fred")
+        assert int(held) == held.opened < 1000  # type: ignore[attr-defined]
 
     driven(tmp_path, body)
 

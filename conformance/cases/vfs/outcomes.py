@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,8 +123,7 @@ def earlier_errors_reported(share: Share) -> None:
     """Let syncfs(2) report now what earlier cases could not write back: Linux reports it once, to the next who opens a
     file of that file system (fs/sync.c, errseq_sample in lib/errseq.c).
     """
-    with suppress(OSError):
-        share.inside.syncfs(share.inside.open(".", os.O_RDONLY | os.O_DIRECTORY))
+    outcome(share.inside, "syncfs", share.inside.open(".", os.O_RDONLY | os.O_DIRECTORY))
 
 
 def flush(share: Share, *paths: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from errno import EACCES, EBADF, EINVAL, ENOENT, ENOTDIR
-from typing import Any
 
 import pytest
 
@@ -20,18 +19,13 @@ LETTERS = {"r": os.R_OK, "w": os.W_OK, "x": os.X_OK}
 MODES = (0o000, 0o421, 0o142, 0o214, 0o750, 0o057, 0o707)
 
 
-def granted(vantage: Vantage, path: str, **kw: Any) -> str:
+def granted(vantage: Vantage, path: str) -> str:
     """What access(2) grants, as "rwx" with "-" for what it refuses; an errno other than EACCES is raised."""
-    answers = ""
-    for letter, wanted in LETTERS.items():
-        try:
-            vantage.faccessat2(path, wanted, **kw) if kw else vantage.access(path, wanted)
-            answers += letter
-        except OSError as e:
-            if e.errno != EACCES:
-                raise
-            answers += "-"
-    return answers
+    seen = vantage.attempts([("access", [path, wanted]) for wanted in LETTERS.values()])
+    for errno in seen:
+        if errno not in (0, EACCES):
+            raise OSError(errno, os.strerror(errno), path)
+    return "".join("-" if errno else letter for letter, errno in zip(LETTERS, seen, strict=True))
 
 
 def grants(vantage: Vantage, path: str, bits: int, when: str) -> None:

@@ -66,7 +66,7 @@ def orphan(share: Share, lose: ByWay) -> int:
     share.inside.create("fred", CONTENT, 0o640)
     fd = share.inside.open("fred", os.O_RDWR)
     lose(share)
-    return int(fd)
+    return fd
 
 
 def other_is_untouched(share: Share, lose: ByWay) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from guests.agent.payload.declare import perform
 from guests.agent.payload.looking import look
 from guests.agent.payload.platforms import Absent
-from guests.agent.payload.state import CHANGED, HERE
+from guests.agent.payload.state import CHANGED, HERE, OPENED
 from guests.agent.payload.trace import TRACE_FDS, mark_call
 from guests.agent.payload.wire import encode, errno_name
 
@@ -38,7 +38,10 @@ def answer(request: dict[str, Any], begun: float) -> tuple[dict[str, Any], float
     if TRACE_FDS:
         mark_call(request)
     try:
-        reply["v"] = encode(perform(request["op"], request["args"], request["kw"]))
+        value = perform(request["op"], request["args"], request["kw"])
+        if request.get("named"):
+            OPENED[request["id"]] = value
+        reply["v"] = encode(value)
     except OSError as e:
         reply["errno"], reply["text"] = errno_name(e.errno or errno.EIO), e.strerror
     except Absent as e:

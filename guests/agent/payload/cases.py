@@ -13,7 +13,7 @@ from guests.agent.payload.files import syncfs
 from guests.agent.payload.maps import MAPS
 from guests.agent.payload.platforms import ABSENT, HERE_IS, LINUX
 from guests.agent.payload.sequences import SLOTS
-from guests.agent.payload.state import FD_PATHS, HERE, KEPT, open_descriptors
+from guests.agent.payload.state import FD_PATHS, HERE, KEPT, OPENED, open_descriptors
 from guests.agent.payload.trace import TRACE_FDS, trace_begin, trace_end
 from guests.agent.payload.values import Platforms
 
@@ -57,6 +57,7 @@ def reset() -> None:
             except OSError:
                 pass
     FD_PATHS.clear()
+    OPENED.clear()
     SLOTS.clear()
     os.umask(0o022)
     os.chdir("/")

@@ -18,6 +18,8 @@ class Place:
 HERE = Place()
 FD_PATHS: dict[int, bytes | None] = {}
 """The path that each descriptor was opened by, where one is known."""
+OPENED: dict[int, int] = {}
+"""Descriptors by the numbers of the requests that opened them, for calls sent before the caller knew the descriptor."""
 CHANGED: list[str] = []
 """Paths that the call being made changes."""
 KEPT: set[int] = set()

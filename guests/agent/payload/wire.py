@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import errno
+import os
 import signal
 from typing import Any
+
+from guests.agent.payload.state import OPENED
 
 
 class Errno(int):
@@ -37,9 +40,13 @@ def encode(value: Any) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """Decode an argument for the op."""
+    """Decode an argument for the op. Raises OSError for the descriptor of an open that failed."""
     if isinstance(value, dict) and len(value) == 1 and "b64" in value:
         return base64.b64decode(value["b64"])
+    if isinstance(value, dict) and len(value) == 1 and "fd" in value:
+        if value["fd"] not in OPENED:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return OPENED[value["fd"]]
     if isinstance(value, list):
         return [decode(v) for v in value]
     return value
