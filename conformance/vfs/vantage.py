@@ -126,7 +126,7 @@ class Vantage(Ops):
         if way is None or (opens and (args[1] if len(args) > 1 else kw.get("flags", 0)) & _MAKES):
             return self.perform(op, *args, **kw)
         record = CallRecord(self.name, self.process, op, args, kw)
-        number = self.send(record, look=self.looks.how, marked=self.marked, named=opens)
+        number = self.send(record, look=self.looks.how, marked=self.marked, named=opens, held=True)
         descriptor = Descriptor(number, self.process, way.wait)
 
         def finish() -> None:

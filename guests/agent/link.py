@@ -111,6 +111,8 @@ class AgentLink:
         self._flying: dict[int, int] = {}
         """The bytes of each request that has no reply yet."""
         self._posted: list[int] = []
+        self._held = bytearray()
+        """Requests that are sent with the next one."""
         self.spawned = False
         """Whether there may be further processes; `reap` ends them."""
         self.traced: list[str] = []
@@ -131,6 +133,7 @@ class AgentLink:
         marked: bool = False,
         after: bool = False,
         named: bool = False,
+        held: bool = False,
     ) -> int:
         """Send a request and return its number; `receive` gives its reply.
 
@@ -138,6 +141,8 @@ class AgentLink:
         "plain") the main process reports what a call changed in the same round trip. A marked call is named in the
         trace by its number. A call with `after` is made when all earlier ones have ended, in whatever process.
         A descriptor that a `named` call opens can be used by its number, as `Descriptor`, before the reply is there.
+        A `held` request goes in one message with those that follow, at the latest when a reply is waited for: each
+        message costs an emulated guest a switch to sshd and back.
         """
         self._next += 1
         self._sent[self._next] = op, time.monotonic()
@@ -161,15 +166,25 @@ class AgentLink:
             request["after"] = True
         if named:
             request["named"] = True
+        if held:
+            request["held"] = True
         line = json.dumps(request).encode() + b"\n"
         self._make_room(len(line))
         self._flying[self._next] = len(line)
-        try:
-            self._channel.send(line)
-        except (OSError, EOFError, InfrastructureError) as e:
-            self._hear_the_rest()
-            raise LinkLost(f"the agent's channel broke: {e}") from e
+        self._held += line
+        if not held:
+            self._send_held()
         return self._next
+
+    def _send_held(self) -> None:
+        """Send the requests that were held back. Raises LinkLost."""
+        if self._held:
+            lines, self._held = bytes(self._held), bytearray()
+            try:
+                self._channel.send(lines)
+            except (OSError, EOFError, InfrastructureError) as e:
+                self._hear_the_rest()
+                raise LinkLost(f"the agent's channel broke: {e}") from e
 
     def _make_room(self, size: int) -> None:
         """Take replies until so many bytes can be sent without both sides waiting for the other to read."""
@@ -185,6 +200,7 @@ class AgentLink:
 
     def _take(self, timeout: float) -> None:
         """Keep the next reply. Raises TimeoutError, LinkLost, and like `_keep`."""
+        self._send_held()
         try:
             line = self._channel.recv_line(timeout)
         except TimeoutError:
@@ -289,7 +305,7 @@ class AgentLink:
 
     def spawn(self, proc: str, **spec: Any) -> None:
         """Start a further process with that name; `spec`: its root, umask, uid, gid and groups."""
-        number = self.send("@spawn", (), spec, proc, _POSTED)
+        number = self.send("@spawn", (), spec, proc, _POSTED, held=True)
         self.spawned = True
         self._posted.append(number)
 
@@ -300,9 +316,9 @@ class AgentLink:
     def post(self, op: str, *args: Any, **kw: Any) -> None:
         """Make a call of the main process without waiting for it; if it fails, the next `receive` raises Unprepared.
 
-        Later calls are made after it: the agent handles requests in order.
+        It is sent with the next call: the agent handles requests in order.
         """
-        number = self.send(op, args, kw, "main", _POSTED)
+        number = self.send(op, args, kw, "main", _POSTED, held=True)
         self._posted.append(number)
 
     @property

@@ -19,7 +19,7 @@ from conformance.vfs.mount_options import DEFAULT
 from conformance.vfs.pending import results
 from conformance.vfs.share import Share
 from conformance.vfs.vantage import Vantage
-from guests.agent.link import AgentLink, CallError, Unprepared
+from guests.agent.link import AgentLink, CallError, CallHung, Unprepared
 from guests.agent.local_channel import LocalChannel
 from tests.cases import made_case
 
@@ -123,6 +123,44 @@ def test_a_posted_call_that_fails_is_not_taken_for_the_next(agent: Counting, tmp
     assert isinstance(raised.value.why, CallError)
     assert not isinstance(raised.value, OSError)
     assert agent.calls.listdir(str(tmp_path)) == []
+
+
+def test_what_nobody_waits_for_is_sent_and_answered_with_the_next_call(
+    agent: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = agent._channel
+    messages: list[bytes] = []
+    replies: list[bytes] = []
+    send, receive = channel.send, channel._receive  # type: ignore[attr-defined]
+
+    def sent(data: bytes) -> None:
+        messages.append(data)
+        send(data)
+
+    def received(timeout: float) -> bytes:
+        replies.append(receive(timeout))
+        return bytes(replies[-1])
+
+    monkeypatch.setattr(channel, "send", sent)
+    monkeypatch.setattr(channel, "_receive", received)
+    agent.begin_case(str(tmp_path))
+    agent.spawn("other", root=str(tmp_path))
+    agent.send("umask", (0o022,), {}, "main", 30.0, held=True)
+    assert messages == []
+    agent.calls.getpid()
+    assert [one.count(b"\n") for one in messages] == [4]
+    assert [one.count(b"\n") for one in replies] == [4]
+    agent.send("umask", (0o022,), {}, "main", 30.0, held=True)
+    agent.calls_with("other").getpid()
+    assert [one.count(b"\n") for one in messages] == [4, 2]
+    assert b"".join(replies).count(b"\n") == 6
+
+
+def test_replies_that_were_held_back_come_with_that_of_a_call_that_hangs(agent: Counting) -> None:
+    number = agent.send("umask", (0o077,), {}, "main", 30.0, held=True)
+    with pytest.raises(CallHung):
+        agent.calls_with(timeout=0.5).sleep(30)
+    assert agent.receive(number, 30.0).value == 0o022
 
 
 def test_a_further_process_costs_no_round_trip_to_make(agent: Counting, tmp_path: Path) -> None:

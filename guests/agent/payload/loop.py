@@ -54,15 +54,23 @@ class Agent:
         self.succeeded = False
         self.spent = 0.0
         """Seconds that no reply has reported yet."""
+        self.unsent = b""
+        """Replies that are sent with the next one."""
         KEPT.update((source, sink))
 
-    def say(self, reply: dict[str, Any]) -> None:
-        """Send a reply."""
-        self.send(json.dumps(reply).encode() + b"\n")
+    def say(self, reply: dict[str, Any], later: bool = False) -> None:
+        """Send a reply; `later`: with the next one."""
+        line = json.dumps(reply).encode() + b"\n"
+        if later:
+            with self.lock:
+                self.unsent += line
+        else:
+            self.send(line)
 
     def send(self, data: bytes) -> None:
         """Send whole lines, from one thread at a time."""
         with self.lock:
+            data, self.unsent = self.unsent + data, b""
             while data:
                 data = data[os.write(self.sink, data) :]
 
@@ -145,6 +153,8 @@ class Agent:
         while True:
             while self.lines:
                 since = self.take(self.lines.pop(0), since)
+            if self.unsent:
+                self.send(b"")
             now = time.monotonic()
             self.spent += now - since
             part, since = self.wait(now)
@@ -241,7 +251,7 @@ class Agent:
             self.dead.pop(name, None)
             if op_name == "@spawn":
                 self.specs[name] = request["kw"]
-            self.say({"id": request["id"], "v": None})
+            self.say({"id": request["id"], "v": None}, later=request.get("held", False) and bool(self.lines))
         elif name in self.dead:
             self.say({"id": request["id"], "died": self.dead.pop(name)})
         elif name != "main":
@@ -258,7 +268,7 @@ class Agent:
             if HERE.in_case:
                 report_case(reply)
             reply["o"], self.spent = round(self.spent, 6), 0.0
-            self.say(reply)
+            self.say(reply, later=request.get("held", False) and bool(self.lines))
         return since
 
     def pass_on(self, name: str, request: dict[str, Any], line: bytes, limit: float) -> None:
