@@ -30,6 +30,8 @@ from conformance.vfs.vantage import Vantage
 
 _SHRINKING = 150
 """Sequences played at most to find a shorter one that fails: each costs some round trips."""
+_AHEAD = 6
+"""Sequences that are sent together, where that is possible."""
 _ENDED = ("hung", "killed", "died")
 """Codes of findings after which no more is played."""
 _DIRECTORY = "sequence"
@@ -38,6 +40,8 @@ _DIRECTORY = "sequence"
 
 Outcomes = list[list[Any]]
 """Of each call its value and the name of its errno, or ""."""
+_Ahead = tuple[str, Callable[[], tuple[Outcomes, Survey]] | None]
+"""The directory in which a sequence is played, and what waits for its outcomes."""
 
 
 @dataclass(slots=True)
@@ -71,6 +75,8 @@ class Player:
         """Further processes of the guest: the second one, and the one that looks."""
         self._outside = outside and share.mounted.sides == "both" and share.host_links
         self._directory, self._numbers = _DIRECTORY, itertools.count(2)
+        self._ahead: dict[tuple[Step, ...], _Ahead] = {}
+        """Sequences that have been sent to the guest in whole, and what waits for their outcomes."""
         self.deviations: dict[tuple[str, str, str, str], Finding] = {}
         """Declared findings, each once."""
         self.met: Counter[tuple[str, str, str]] = Counter()
@@ -81,13 +87,21 @@ class Player:
 
         `number` seeds the generator. Raises anything but a finding, and a hang or a death at once.
         """
-        for played in _generated(number, examples, steps, self._outside, self._without, self._together):
+        sequences = _generated(number, examples, steps, self._outside, self._without, self._together)
+        for at, played in enumerate(sequences):
+            if not self._outside and not self._together and at % _AHEAD == 0:
+                # No one else acts: each sequence is one request, and those of several go in one round trip.
+                self._ahead = {one: self._sent_ahead(one) for one in sequences[at : at + _AHEAD] if one}
             if (found := self._failure(played)) is not None:
                 return self._shortened(played, found)
         return None
 
+    def _sent_ahead(self, steps: Sequence[Step]) -> _Ahead:
+        return self._directory, self._sent(self._share.inside, steps, fresh=True)
+
     def _shortened(self, played: Sequence[Step], found: Finding) -> Finding:
         """The finding of the shortest sequence that fails like `played`, which ended with `found`."""
+        self._ahead.clear()
         short = shortest(played, lambda steps: self._failure(steps) is not None, _SHRINKING)
         again = self._failure(short)
         if again is None:
@@ -159,12 +173,15 @@ class Player:
         batches = (
             [[one] for one in steps] if each else [list(b) for _, b in itertools.groupby(steps, lambda s: s.where)]
         )
-        stretches = [[one] for one in batches] if each else _stretches(batches, alone=fresh)
+        waits = each and self._outside  # the host looks after each call
+        stretches = [[one] for one in batches] if waits else _stretches(batches, alone=fresh)
         for stretch in stretches:
             sent: list[tuple[list[Step], Vantage, Callable[[], tuple[Outcomes, Survey]]]] = []
             for part in stretch:
                 vantage = self._place(part[0].where)
-                result = partial(self._made_afresh, vantage, part) if fresh else self._sent(vantage, part)
+                result = (
+                    partial(self._made_afresh, vantage, part, ahead=not each) if fresh else self._sent(vantage, part)
+                )
                 sent.append((part, vantage, result))
                 fresh = False
             made = [_Made(part, vantage, *result()) for part, vantage, result in sent]
@@ -183,9 +200,15 @@ class Player:
             self._spawned[name] = self._share.inside.spawn(name)
         return self._spawned[name]
 
-    def _made_afresh(self, vantage: Vantage, steps: Sequence[Step]) -> tuple[Outcomes, Survey]:
-        """Make the calls in an empty directory: another one if the last cannot be removed."""
+    def _made_afresh(self, vantage: Vantage, steps: Sequence[Step], *, ahead: bool = False) -> tuple[Outcomes, Survey]:
+        """Make the calls in an empty directory: another one if the last cannot be removed.
+
+        `ahead`: they are a whole sequence, which may have been sent.
+        """
+        directory, result = self._ahead.pop(tuple(steps), ("", None)) if ahead else ("", None)
         try:
+            if result is not None and directory == self._directory:
+                return result()
             return self._sent(vantage, steps, fresh=True)()
         except OSError as error:
             if error.errno != ENOTEMPTY:
