@@ -95,7 +95,7 @@ class Runner:
             raised = e.why if isinstance(e, Unprepared) else e
         lost = isinstance(raised, LinkLost)  # wait for the timeout of a silent agent only once
         if share is not None and not lost:
-            crossed, failure, lost = self._crossed(further, at_once=raised is None and mount.cache == "none")
+            crossed, failure, lost = self._crossed(further, case, mount, passed=raised is None)
             raised = raised or failure
         if share is not None and not lost and control is None and findings_of(raised) and case.control:
             control, raised = self._control_after(case, directory, mount, body, raised)
@@ -336,15 +336,20 @@ class Runner:
         share.inside.observer = watch
         body(share)
 
-    def _crossed(self, further: Further, *, at_once: bool) -> tuple[Crossed | None, Exception | None, bool]:
+    def _crossed(
+        self, further: Further, case: Case, mount: MountOptions, *, passed: bool
+    ) -> tuple[Crossed | None, Exception | None, bool]:
         """The messages that crossed, None without a trace; why they are unknown; whether the agent is lost.
 
-        The case's descriptors inside are closed. `at_once`: do not query the guest if the last reply has reported
-        everything; the guest's kernel must not write anything back later.
+        The case's descriptors inside are closed. The guest is not queried if the case has passed and nothing is open;
+        but where its kernel may write something back later, only if every message that the case is about has crossed.
         """
         inside = self.deployment.inside
         try:
-            traced = inside.end_case(wait=not (at_once and inside.idle))
+            at_once = passed and inside.idle
+            if at_once and mount.cache != "none" and self.deployment.traced:
+                at_once = not parse("".join(inside.traced)).missing(case.covers)
+            traced = inside.end_case(wait=not at_once)
             if traced is None or not self.deployment.traced:
                 return None, None, False
             return parse(traced).and_then(further.crossed()), None, False

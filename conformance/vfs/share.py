@@ -247,7 +247,9 @@ class Share(BothSides):
         if self.mounted.label:
             record.vantage = f"{vantage.name} ({self.mounted.label})"
         self.calls.append(record)
-        if self._one_sided or record.trouble or vantage.name == "control" or not self._comparing:
+        if self._one_sided or record.trouble or vantage.name == "control":
+            return
+        if record.uncompared or not self._comparing:
             return
         if vantage.name == "outside" and self.mount.cache in KEPT:
             return  # the guest sees the host's change only when it asks again: no finding

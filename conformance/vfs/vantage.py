@@ -38,6 +38,8 @@ class CallRecord:
     number: int = 0
     """What the trace calls it; 0 where the calls of this vantage are not marked in the case's trace."""
     changed: tuple[str, ...] = ()
+    uncompared: bool = False
+    """Whether nothing was to be compared after it when it was made."""
     compared: bool = False
     """Whether what it changed was compared inside and outside directly afterwards."""
     seen: tuple[tuple[str, Any], ...] | None = None
@@ -68,6 +70,12 @@ _ANSWERS_NOTHING = frozenset(
     | {"rewinddir", "seekdir", "setlk", "sleep"}
 )
 """Ops that have no value and change no attribute, so that the next call can be sent before their replies are there."""
+_CHANGES_WITHOUT_ANSWER = frozenset(
+    {"chmod", "chown", "create", "fchmod", "fchown", "fdatasync", "fsetxattr", "fsync", "ftruncate", "futimens"}
+    | {"lchown", "link", "mkdir", "mkfifo", "mknod", "removexattr", "rename", "rmdir", "setxattr", "symlink"}
+    | {"truncate", "unlink", "utimensat"}
+)
+"""The same of ops that change something, where nothing is compared after them."""
 
 
 def _name_of(entry: str | list[Any]) -> str:
@@ -106,7 +114,7 @@ class Vantage(Ops):
         """Names that listings leave out: what a security model of the target keeps beside the guest's files."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name == "open" or name in _ANSWERS_NOTHING:
+        if name == "open" or name in _ANSWERS_NOTHING or name in _CHANGES_WITHOUT_ANSWER:
             return partial(self._sent, name)
         return super().__getattr__(name)
 
@@ -118,14 +126,15 @@ class Vantage(Ops):
         return self.finish(self.send(record, look=self.looks.how, marked=self.marked), record, self.timeout)
 
     def _sent(self, op: str, *args: Any, **kw: Any) -> Any:
-        """The same, but a call whose reply the next one does not need goes with that in one round trip: one of
-        _ANSWERS_NOTHING, or an open(2) that only opens. If it fails, the next call that is waited for raises Late.
+        """The same, but a call whose reply the next one does not need goes with that in one round trip: one that has no
+        value and after which nothing is compared, or such an open(2). If it fails, the next call that is waited for
+        raises Late.
         """
-        way = self.on_the_way
-        opens = op == "open"
-        if way is None or (opens and (args[1] if len(args) > 1 else kw.get("flags", 0)) & _MAKES):
+        way, opens = self.on_the_way, op == "open"
+        only_opens = opens and not (args[1] if len(args) > 1 else kw.get("flags", 0)) & _MAKES
+        if way is None or (self.looks.how and not only_opens and op not in _ANSWERS_NOTHING):
             return self.perform(op, *args, **kw)
-        record = CallRecord(self.name, self.process, op, args, kw)
+        record = CallRecord(self.name, self.process, op, args, kw, uncompared=not self.looks.how)
         number = self.send(record, look=self.looks.how, marked=self.marked, named=opens, held=True)
         descriptor = Descriptor(number, self.process, way.wait)
 

@@ -330,6 +330,22 @@ def end(share: Share) -> None:
     pass
 
 
+def test_what_is_not_compared_is_not_looked_at_later_either(tmp_path: Path) -> None:
+    def body(share: Share) -> None:
+        waits = share.inside.agent.waits
+        with share.without_comparison():
+            share.inside.create("fred", b"content")
+            fd = share.inside.open("george", os.O_RDWR | os.O_CREAT)
+            share.inside.fchmod(fd, 0o600)
+            share.inside.unlink("fred")
+        share.inside.refuses(errno.ENOENT).lstat("fred")
+        assert share.inside.agent.waits == waits + 1 and not share.comparisons
+        share.inside.fchmod(fd, 0o640)
+        assert len(share.comparisons) == 2 and all(one.ok for one in share.comparisons)
+
+    driven(tmp_path, body)
+
+
 @pytest.mark.parametrize("then", [refuse, swallow, end])
 def test_one_that_fails_is_charged_itself_and_not_the_next(tmp_path: Path, then: Callable[[Share], None]) -> None:
     def body(share: Share) -> None:

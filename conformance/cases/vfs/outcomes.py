@@ -113,10 +113,9 @@ def step_passes(share: Share, path: str) -> None:
 
     Source: ext4 with inodes of 128 bytes, which have no room for parts of a second.
     """
-    share.inside.quietly.sleep(_CLOCK_STEP)
     holder = share.inside if share.alone else share.outside
-    if holder.quietly.lstat(path)["st_ctime_ns"] % _SECOND == 0:
-        share.inside.quietly.sleep(1 + _CLOCK_STEP)
+    whole = holder.quietly.lstat(path)["st_ctime_ns"] % _SECOND == 0
+    share.inside.sleep(_CLOCK_STEP + (1 if whole else 0))
 
 
 def earlier_errors_reported(share: Share) -> None:
