@@ -132,7 +132,7 @@ FAULTS: list[tuple[str, dict[str, Any], Lie, str, str]] = [
     (
         "ACCESS-002",
         {},
-        Lie("access", errno=errno.EACCES, about="d"),
+        Lie("attempts", lambda seen: [errno.EACCES, *seen[1:]], turn=6),
         "value",
         "what access(2) grants root with mode 0 on 'd': '-wx', expected 'rwx'",
     ),
