@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from conformance.errors import Finding, Findings, SuiteError, Undrivable
 from conformance.vocabulary import GRAVITY, Severity, errno_name
+
+T = TypeVar("T")
 
 CODES: dict[str, str] = {
     "errno": "a call or a request ended with an errno, or with success, that the case does not allow",
@@ -171,8 +173,34 @@ def gravest(found: Iterable[Finding], own: Severity) -> Severity:
     return max(own, min(severities, key=GRAVITY.__getitem__), key=GRAVITY.__getitem__)
 
 
+class Soon(Generic[T]):
+    """A value that is on its way: what checks it is called when it is there."""
+
+    def __init__(self) -> None:
+        self._checks: list[Callable[[T], object]] = []
+        self._value: list[T] = []
+
+    def then(self, check: Callable[[T], object]) -> None:
+        """Call `check` with the value, at once if it is there."""
+        if self._value:
+            check(self._value[0])
+        else:
+            self._checks.append(check)
+
+    def arrived(self, value: T) -> None:
+        """The value is there."""
+        self._value = [value]
+        for check in self._checks:
+            check(value)
+
+
 def equal(what: str, seen: object, expected: object, *, code: str = "value", **values: object) -> bool:
-    """`seen` is `expected`. `what` names it in words: "size of 'fred' after O_TRUNC". Returns whether it is so."""
+    """`seen` is `expected`. `what` names it in words: "size of 'fred' after O_TRUNC". Returns whether it is so, True
+    for a value that is not there yet.
+    """
+    if isinstance(seen, Soon):
+        seen.then(lambda value: equal(what, value, expected, code=code, **values))
+        return True
     return _check(seen == expected, lambda: f"{what}: {difference(seen, expected)}", code, what, seen, expected, values)
 
 
@@ -208,12 +236,16 @@ def holds(what: str, condition: object, *, seen: object = None, code: str = "val
     return _check(bool(condition), lambda: f"not so: {what}{shows}", code, what, seen, "so", values)
 
 
-def fields(what: str, seen: Mapping[str, Any], **expected: object) -> bool:
+def fields(what: str, seen: Mapping[str, Any] | Soon[dict[str, Any]], **expected: object) -> bool:
     """Fields of a stat, statx or statvfs result are as expected: `fields("'fred'", seen, uid=1001, permissions=0o640)`.
 
     Names go without their prefix (st_, stx_, f_). `permissions` are the lower twelve bits of the mode and `type` its
-    file type (stat.S_IFDIR). Each wrong field is a finding of its own, `field:NAME`. Returns whether all are right.
+    file type (stat.S_IFDIR). Each wrong field is a finding of its own, `field:NAME`. Returns whether all are right,
+    True for a result that is not there yet.
     """
+    if isinstance(seen, Soon):
+        seen.then(lambda value: fields(what, value, **expected))
+        return True
     if not seen or "exists" in seen:
         return holds(f"{what} is there", False, seen=seen.get("exists", "nothing"), code="exists")
     right = [

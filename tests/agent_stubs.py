@@ -69,13 +69,19 @@ STUBS = (
                 "Refusals", "Every op as a method that must fail, and returns the errno that was seen.", "int", "int"
             ),
             Shape(
+                "Soons",
+                "Every op as a method that sends the call, and returns its value as what checks can wait for.",
+                "Soon[{}]",
+                "Soon[Any]",
+            ),
+            Shape(
                 "Starts",
                 "Every op as a method that begins the call, and returns what waits for it.",
                 "Pending[{}]",
                 "Pending[Any]",
             ),
         ),
-        ("from conformance.vfs.pending import Pending",),
+        ("from conformance.checks import Soon", "from conformance.vfs.pending import Pending"),
     ),
 )
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from conformance.checks import judged, report
+from conformance.checks import Soon, judged, report
 from conformance.errors import Finding, SuiteError, Undrivable
-from conformance.vfs.calls import Refusals, Starts
+from conformance.vfs.calls import Refusals, Soons, Starts
 from conformance.vfs.pending import Late, OnTheWay, Pending
 from conformance.vocabulary import Severity, errno_name
 from guests.agent.link import AgentBug, AgentLink, CallError, CallHung, WorkerDied
@@ -134,18 +134,41 @@ class Vantage(Ops):
         only_opens = opens and not (args[1] if len(args) > 1 else kw.get("flags", 0)) & _MAKES
         if way is None or (self.looks.how and not only_opens and op not in _ANSWERS_NOTHING):
             return self.perform(op, *args, **kw)
+        made: list[Descriptor] = []
+
+        def arrived(value: Any) -> None:
+            for descriptor in made:
+                descriptor.opened = value
+
+        number = self._send_ahead(way, op, args, kw, arrived, named=opens)
+        if not opens:
+            return None
+        made.append(Descriptor(number, self.process, way.wait))
+        return made[0]
+
+    def _send_ahead(
+        self,
+        way: OnTheWay,
+        op: str,
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+        arrived: Callable[[Any], None],
+        *,
+        named: bool = False,
+    ) -> int:
+        """Send the call without waiting; `arrived` gets its value when it is there. Returns the call's number."""
         record = CallRecord(self.name, self.process, op, args, kw, uncompared=not self.looks.how)
-        number = self.send(record, look=self.looks.how, marked=self.marked, named=opens, held=True)
-        descriptor = Descriptor(number, self.process, way.wait)
+        number = self.send(record, look=self.looks.how, marked=self.marked, named=named, held=True)
 
         def finish() -> None:
             try:
-                descriptor.opened = self.finish(number, record, self.timeout)
+                value = self.finish(number, record, self.timeout)
             except OSError as error:
                 raise Late(error) from error
+            arrived(value)
 
         way.add(self.agent, self.process, finish)
-        return descriptor if opens else None
+        return number
 
     def send(self, record: CallRecord, **how: Any) -> int:
         """Send a call as `AgentLink.send` does; returns its number."""
@@ -211,6 +234,13 @@ class Vantage(Ops):
     def start(self) -> Starts:
         """Calls that may block: each is begun, and the Pending that is returned waits for it."""
         return _Started(self)
+
+    @property
+    def soon(self) -> Soons:
+        """Calls whose values are only checked: `equal("content", v.soon.slurp("fred"), b"abc")` goes with the next
+        call in one round trip. For calls that change nothing; one that fails raises Late as others do.
+        """
+        return _Soon(self)
 
     @property
     def then(self) -> Starts:
@@ -327,6 +357,21 @@ class _Started(Starts):
             return vantage.agent.ready(number, within)
 
         return Pending(ready, partial(vantage.finish, number, record, vantage.timeout))
+
+
+class _Soon(Soons):
+    """What `Vantage.soon` returns."""
+
+    def __init__(self, vantage: Vantage) -> None:
+        self._vantage = vantage
+
+    def perform(self, op: str, *args: Any, **kw: Any) -> Soon[Any]:
+        coming, vantage = Soon[Any](), self._vantage
+        if vantage.on_the_way is None:
+            coming.arrived(vantage.perform(op, *args, **kw))
+        else:
+            vantage._send_ahead(vantage.on_the_way, op, args, kw, coming.arrived)
+        return coming
 
 
 class _Refused(Refusals):

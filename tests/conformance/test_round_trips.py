@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from conformance.checks import equal, fields, findings_of
 from conformance.errors import Finding
 from conformance.run.mounted import Runner
 from conformance.sut.local.deployment import LocalDeployment
@@ -344,6 +345,29 @@ def test_what_is_not_compared_is_not_looked_at_later_either(tmp_path: Path) -> N
         assert len(share.comparisons) == 2 and all(one.ok for one in share.comparisons)
 
     driven(tmp_path, body)
+
+
+def test_a_value_that_is_only_checked_goes_with_the_next_call(tmp_path: Path) -> None:
+    def body(share: Share) -> None:
+        share.inside.create("fred", b"content")
+        waits = share.inside.agent.waits
+        fd = share.inside.open("fred")
+        equal("bytes of 'fred'", share.inside.soon.pread(fd, 3, 0), b"con", code="content")
+        fields("'fred'", share.inside.soon.stat("fred"), size=8)
+        share.inside.close(fd)
+        equal("bytes of 'nobody'", share.inside.soon.slurp("fred"), b"nothing", code="content")
+        assert share.inside.agent.waits == waits
+        share.inside.getpid()
+        assert share.inside.agent.waits == waits + 1
+
+    found = findings_of(ended(tmp_path, body))
+    assert [one.code for one in found] == ["field:size", "content"]
+
+    def alone(share: Share) -> None:
+        fields("'fred'", share.inside.soon.stat("fred"), size=1)
+
+    missing = ended(tmp_path, alone)
+    assert isinstance(missing, CallError) and missing.about["spelled"] == "inside: stat('fred')"
 
 
 @pytest.mark.parametrize("then", [refuse, swallow, end])

@@ -48,7 +48,7 @@ def test_a_named_user_is_let_in(share: Share) -> None:
     share.inside.setxattr("fred", ACCESS, BOB_RW)
     bob, carol = share.inside.spawn("bob", uid=1001), share.inside.spawn("carol", uid=1002)
     fd = bob.open("fred", os.O_RDWR)
-    equal("content of 'fred' read by the named user", bob.pread(fd, 10, 0), b"secret", code="content")
+    equal("content of 'fred' read by the named user", bob.soon.pread(fd, 10, 0), b"secret", code="content")
     carol.refuses(EACCES).open("fred", os.O_RDONLY)
     share.inside.setxattr("fred", ACCESS, acl(6, 4, 0, Entry("user", 6, 1001), mask=4))
     bob.open("fred", os.O_RDONLY)
@@ -169,7 +169,7 @@ def test_the_hosts_acl_is_seen_and_enforced(share: Share) -> None:
     Source: fs/9p/acl.c v9fs_get_acl; acl(5)."""
     share.outside.create("fred", b"secret", 0o600)
     share.outside.setxattr("fred", ACCESS, BOB_RW)
-    equal(f"entries of {ACCESS} of 'fred' inside", share.inside.getxattr("fred", ACCESS), BOB_RW, code="xattr")
+    equal(f"entries of {ACCESS} of 'fred' inside", share.inside.soon.getxattr("fred", ACCESS), BOB_RW, code="xattr")
     share.inside.spawn("bob", uid=1001).open("fred", os.O_RDWR)
     share.inside.spawn("carol", uid=1002).refuses(EACCES).open("fred", os.O_RDONLY)
 

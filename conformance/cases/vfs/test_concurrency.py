@@ -104,7 +104,7 @@ def test_rename_storm(share: Share, where: str) -> None:
         call.result()
     left = share.same(share.directory())
     require("the file has one of its two names after the renames", left in (["a"], ["b"]), seen=left, code="names")
-    equal("content of the file after the renames", share.inside.slurp(left[0]), b"content", code="content")
+    equal("content of the file after the renames", share.inside.soon.slurp(left[0]), b"content", code="content")
 
 
 @case("CONC-005", covers=[Trenameat], caches=FRESH)
@@ -156,7 +156,7 @@ def test_disjoint_writers(share: Share) -> None:
         for call in calls:
             call.result()
     wanted = b"".join(bytes([33 + i % 90]) * 3000 for i in range(120))
-    equal("content of 'fred' inside", share.inside.slurp("fred"), wanted, code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), wanted, code="content")
     equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
     share.same(share.stat("fred"))
 
@@ -187,7 +187,7 @@ def test_calls_overtake_a_blocked_one(share: Share) -> None:
     waiter, other = rivals(share, "inside")
     waiting = waiter.start.open("pipe", os.O_RDONLY)
     other.create("fred", b"abc")
-    equal("content of 'fred' while another process waits", other.slurp("fred"), b"abc", code="content")
+    equal("content of 'fred' while another process waits", other.soon.slurp("fred"), b"abc", code="content")
     holds("open(2) of the fifo for reading waits for a writer", not waiting.finished(0.05), code="returned")
     writer = other.open("pipe", os.O_RDWR | os.O_NONBLOCK)
     waiting.result()

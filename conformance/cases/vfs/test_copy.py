@@ -38,8 +38,8 @@ def test_copy_file_range_of_a_whole_file(share: Share, size: int) -> None:
     while moved := share.inside.copy_file_range(src, dst, size + 10):
         copied += moved
     equal("bytes that copy_file_range() copied in all", copied, size)
-    equal("file offset of the source", share.inside.lseek(src, 0, os.SEEK_CUR), size)
-    equal("file offset of the destination", share.inside.lseek(dst, 0, os.SEEK_CUR), size)
+    equal("file offset of the source", share.inside.soon.lseek(src, 0, os.SEEK_CUR), size)
+    equal("file offset of the destination", share.inside.soon.lseek(dst, 0, os.SEEK_CUR), size)
     share.inside.fsync(dst)
     share.same(share.content("to"))
     has_pattern("'to' outside", share.outside, "to", size)
@@ -51,8 +51,8 @@ def test_copy_file_range_with_offsets(share: Share) -> None:
     Source: copy_file_range(2) "If off_in is not NULL"."""
     src, dst = pair(share)
     equal("bytes that copy_file_range() copied", share.inside.copy_file_range(src, dst, 4, 3, 6), 4)
-    equal("file offset of the source", share.inside.lseek(src, 0, os.SEEK_CUR), 0)
-    equal("file offset of the destination", share.inside.lseek(dst, 0, os.SEEK_CUR), 0)
+    equal("file offset of the source", share.inside.soon.lseek(src, 0, os.SEEK_CUR), 0)
+    equal("file offset of the destination", share.inside.soon.lseek(dst, 0, os.SEEK_CUR), 0)
     share.inside.fsync(dst)
     equal("content of 'to' outside", share.outside.slurp("to"), b"\0" * 6 + b"3456", code="content")
 
@@ -71,7 +71,7 @@ def test_copy_file_range_at_the_end(share: Share) -> None:
         share.inside.copy_file_range(src, dst, 5, 8, 0),
         2,
     )
-    equal("content of 'to' inside", share.inside.slurp("to"), b"89", code="content")
+    equal("content of 'to' inside", share.inside.soon.slurp("to"), b"89", code="content")
 
 
 @case("COPY-004", covers=[Twrite])
@@ -102,7 +102,7 @@ def test_copy_file_range_of_bad_descriptors(share: Share) -> None:
     share.inside.refuses(EISDIR).copy_file_range(share.inside.open("."), dst, 5)
     share.inside.refuses(EINVAL).copy_file_range(src, share.inside.open("pipe", os.O_RDWR), 5)
     share.inside.refuses(EINVAL).copy_file_range_flags(src, dst, 5, 1 << 20)
-    equal("content of 'to' inside", share.inside.slurp("to"), b"", code="content")
+    equal("content of 'to' inside", share.inside.soon.slurp("to"), b"", code="content")
 
 
 @case("COPY-006", severity="linux")
@@ -114,7 +114,9 @@ def test_copy_file_range_to_another_file_system(share: Share) -> None:
     scratch = share.inside.memfd("scratch")
     seen = works_or(share.inside, (EXDEV, EINVAL), "copy_file_range", src, scratch, 4)
     wanted = b"" if seen.errno is not None else b"0123"
-    equal("content of the file of the other file system", share.inside.pread(scratch, 99, 0), wanted, code="content")
+    equal(
+        "content of the file of the other file system", share.inside.soon.pread(scratch, 99, 0), wanted, code="content"
+    )
 
 
 @case("COPY-007", covers=[Tread, Twrite], cached_too=True, about="agreement")
@@ -128,7 +130,7 @@ def test_sendfile_between_files(share: Share, size: int) -> None:
     while moved := share.inside.sendfile(dst, src, copied, size):
         copied += moved
     equal("bytes that sendfile() copied in all", copied, size)
-    equal("file offset of the source", share.inside.lseek(src, 0, os.SEEK_CUR), 0)
+    equal("file offset of the source", share.inside.soon.lseek(src, 0, os.SEEK_CUR), 0)
     share.inside.fsync(dst)
     share.same(share.content("to"))
     has_pattern("'to' outside", share.outside, "to", size)
@@ -142,7 +144,7 @@ def test_sendfile_into_a_pipe(share: Share) -> None:
     reader, writer = share.inside.pipe()
     equal("bytes that sendfile() moved", share.inside.sendfile(writer, src, 2, 5), 5)
     equal("bytes that sendfile() moved from the end of the source", share.inside.sendfile(writer, src, 10, 5), 0)
-    equal("bytes read from the pipe", share.inside.read(reader, 99), b"23456", code="content")
+    equal("bytes read from the pipe", share.inside.soon.read(reader, 99), b"23456", code="content")
 
 
 @case("COPY-009")
@@ -158,7 +160,7 @@ def test_sendfile_of_bad_descriptors(share: Share) -> None:
     share.inside.refuses(EINVAL, ESPIPE, because="sendfile(2): in_fd must support mmap-like operations").sendfile(
         dst, reader, 0, 5
     )
-    equal("content of 'to' inside", share.inside.slurp("to"), b"", code="content")
+    equal("content of 'to' inside", share.inside.soon.slurp("to"), b"", code="content")
 
 
 @case("COPY-010", covers=[Tread, Twrite], cached_too=True, about="agreement")
@@ -184,8 +186,8 @@ def test_splice_with_offsets(share: Share) -> None:
     reader, writer = share.inside.pipe()
     equal("bytes that splice() moved into the pipe", share.inside.splice(src, writer, 4, 3), 4)
     equal("bytes that splice() moved out of the pipe", share.inside.splice(reader, dst, 4, None, 5), 4)
-    equal("file offset of the source", share.inside.lseek(src, 0, os.SEEK_CUR), 0)
-    equal("file offset of the destination", share.inside.lseek(dst, 0, os.SEEK_CUR), 0)
+    equal("file offset of the source", share.inside.soon.lseek(src, 0, os.SEEK_CUR), 0)
+    equal("file offset of the destination", share.inside.soon.lseek(dst, 0, os.SEEK_CUR), 0)
     share.inside.fsync(dst)
     equal("content of 'to' outside", share.outside.slurp("to"), b"\0" * 5 + b"3456", code="content")
 
@@ -203,8 +205,8 @@ def test_splice_of_bad_descriptors(share: Share) -> None:
     share.inside.refuses(ESPIPE).splice(reader, dst, 4, 1)
     share.inside.refuses(EBADF).splice(reader, share.inside.open("to"), 4)
     share.inside.refuses(EBADF).splice(share.inside.open("from", os.O_WRONLY), writer, 4)
-    equal("content of 'to' inside", share.inside.slurp("to"), b"", code="content")
-    equal("bytes left in the pipe", share.inside.read(reader, 9), b"abc", code="content")
+    equal("content of 'to' inside", share.inside.soon.slurp("to"), b"", code="content")
+    equal("bytes left in the pipe", share.inside.soon.read(reader, 9), b"abc", code="content")
 
 
 @case("COPY-013", covers=[Tlcreate], cached_too=True)

@@ -182,7 +182,7 @@ def test_rmdir_removes_an_empty_directory(share: Share) -> None:
     share.inside.refuses(ENOENT).rmdir("dir")
     equal("names in the case's directory", share.same(share.directory()), ["other"], code="names")
     share.inside.create("dir", b"a file now")
-    equal("content of 'dir' inside", share.inside.slurp("dir"), b"a file now", code="content")
+    equal("content of 'dir' inside", share.inside.soon.slurp("dir"), b"a file now", code="content")
     share.inside.rmdir("other/")
     share.gone("other")
 
@@ -208,7 +208,7 @@ def test_rmdir_of_a_directory_the_host_put_a_file_into(share: Share) -> None:
     """rmdir(2) fails with ENOTEMPTY for a directory that the guest saw empty and the host has filled.
     Source: rmdir(2) ENOTEMPTY; the server is the one that knows."""
     share.inside.mkdir("dir")
-    equal("names in 'dir' inside", share.inside.listdir("dir"), [], code="names")
+    equal("names in 'dir' inside", share.inside.soon.listdir("dir"), [], code="names")
     share.outside.create("dir/fred")
     share.inside.refuses(ENOTEMPTY).rmdir("dir")
     share.outside.unlink("dir/fred")

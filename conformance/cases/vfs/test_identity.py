@@ -102,7 +102,7 @@ def test_fanotify_reports_what_another_program_does(share: Share) -> None:
         said = _ran(share, FANOTIFY, f"{share.inside.root}/d", "watch")
     wanted = ["fred:close-write", "fred:modify", "fred:open", "done"]
     equal("events of fanotify, and what became of the program", said.split(), wanted)
-    equal("content of 'd/fred'", share.inside.slurp("d/fred"), b"content\nmore\n", code="content")
+    equal("content of 'd/fred'", share.inside.soon.slurp("d/fred"), b"content\nmore\n", code="content")
 
 
 @case("IDENTITY-002", covers=[Tlopen], severity="linux", needs=["guest-root"], cached_too=True)
@@ -115,7 +115,7 @@ def test_fanotify_refuses_an_opening(share: Share) -> None:
     with share.without_comparison():
         said = _ran(share, FANOTIFY, f"{share.inside.root}/d", "deny")
     equal("events of fanotify, and what became of the program", said.split(), ["fred:may-open", "refused"])
-    equal("content of 'd/fred'", share.inside.slurp("d/fred"), b"content\n", code="content")
+    equal("content of 'd/fred'", share.inside.soon.slurp("d/fred"), b"content\n", code="content")
 
 
 @case("IDENTITY-003", covers=[Tlcreate, Twalk], severity="linux", needs=["guest-root", "remount"], cached_too=True)
@@ -147,10 +147,10 @@ def test_a_handle_of_a_file_opens_that_file(share: Share) -> None:
     if done["status"]:
         said = done["stderr"].decode(errors="replace").split()
         one_of("what name_to_handle_at(2) says of 'fred'", " ".join(said), {f"name_to_handle_at {EOPNOTSUPP}"})
-        equal("content of 'fred'", share.inside.slurp("fred"), b"content", code="content")
+        equal("content of 'fred'", share.inside.soon.slurp("fred"), b"content", code="content")
         return
     equal("what the handle opens", done["stdout"], b"content\n", code="content")
-    equal("content of 'barney'", share.inside.slurp("barney"), b"content", code="content")
+    equal("content of 'barney'", share.inside.soon.slurp("barney"), b"content", code="content")
 
 
 IMA = b"\x04\x04" + bytes(range(32))

@@ -64,12 +64,17 @@ def test_read_at_and_past_the_end(share: Share) -> None:
     Source: POSIX read "No data transfer shall occur past the current end-of-file"; read(2)."""
     share.outside.create("fred", b"0123456789")
     fd = share.inside.open("fred")
-    equal("bytes read at offset 4 inside", share.inside.pread(fd, 100, 4), b"456789", code="content")
-    equal("bytes read at offset 9 inside", share.inside.pread(fd, 100, 9), b"9", code="content")
+    equal("bytes read at offset 4 inside", share.inside.soon.pread(fd, 100, 4), b"456789", code="content")
+    equal("bytes read at offset 9 inside", share.inside.soon.pread(fd, 100, 9), b"9", code="content")
     for offset in (10, 11, 4096, 1 << 33):
-        equal(f"bytes read at offset {offset}, past the end,", share.inside.pread(fd, 100, offset), b"", code="content")
-    equal("bytes that read() returned inside", share.inside.read(fd, 100), b"0123456789", code="content")
-    equal("bytes that read() returned at the end", share.inside.read(fd, 100), b"", code="content")
+        equal(
+            f"bytes read at offset {offset}, past the end,",
+            share.inside.soon.pread(fd, 100, offset),
+            b"",
+            code="content",
+        )
+    equal("bytes that read() returned inside", share.inside.soon.read(fd, 100), b"0123456789", code="content")
+    equal("bytes that read() returned at the end", share.inside.soon.read(fd, 100), b"", code="content")
 
 
 @case("IO-004")
@@ -79,9 +84,9 @@ def test_zero_length_read(share: Share) -> None:
     zero"; read(2)."""
     share.inside.create("fred", b"abc")
     fd = share.inside.open("fred", os.O_RDWR)
-    equal("bytes that read() of none returned", share.inside.read(fd, 0), b"", code="content")
-    equal("bytes that pread() of none past the end returned", share.inside.pread(fd, 0, 999), b"", code="content")
-    equal("bytes that read() returned after them", share.inside.read(fd, 9), b"abc", code="content")
+    equal("bytes that read() of none returned", share.inside.soon.read(fd, 0), b"", code="content")
+    equal("bytes that pread() of none past the end returned", share.inside.soon.pread(fd, 0, 999), b"", code="content")
+    equal("bytes that read() returned after them", share.inside.soon.read(fd, 9), b"abc", code="content")
 
 
 @case("IO-005", cached_too=True)
@@ -113,7 +118,7 @@ def test_write_past_the_end_leaves_zeros(share: Share) -> None:
         share.inside.fsync(fd)
         fields(f"{name!r}", share.same(share.stat(name)), size=start + 3)
         whole = b"abc" + b"\0" * (start - 3) + b"end"
-        equal(f"content of {name!r} inside", share.inside.pread(fd, 200_000, 0), whole, code="content")
+        equal(f"content of {name!r} inside", share.inside.soon.pread(fd, 200_000, 0), whole, code="content")
         equal(f"content of {name!r} outside", share.outside.slurp(name), whole, code="content")
 
 
@@ -137,16 +142,16 @@ def test_offsets_move_as_they_must(share: Share) -> None:
     Source: POSIX read, write, pread, pwrite."""
     fd = share.inside.open("fred", NEW, 0o644)
     share.inside.write(fd, b"0123456789")
-    equal("offset after a write of 10 bytes", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
+    equal("offset after a write of 10 bytes", share.inside.soon.lseek(fd, 0, os.SEEK_CUR), 10)
     share.inside.pwrite(fd, b"AB", 2)
-    equal("offset after pwrite", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
+    equal("offset after pwrite", share.inside.soon.lseek(fd, 0, os.SEEK_CUR), 10)
     share.inside.lseek(fd, 1)
-    equal("bytes that read() returned at offset 1", share.inside.read(fd, 3), b"1AB", code="content")
-    equal("offset after a read of 3 bytes", share.inside.lseek(fd, 0, os.SEEK_CUR), 4)
-    equal("bytes that pread() returned at offset 7", share.inside.pread(fd, 3, 7), b"789", code="content")
-    equal("offset after pread", share.inside.lseek(fd, 0, os.SEEK_CUR), 4)
+    equal("bytes that read() returned at offset 1", share.inside.soon.read(fd, 3), b"1AB", code="content")
+    equal("offset after a read of 3 bytes", share.inside.soon.lseek(fd, 0, os.SEEK_CUR), 4)
+    equal("bytes that pread() returned at offset 7", share.inside.soon.pread(fd, 3, 7), b"789", code="content")
+    equal("offset after pread", share.inside.soon.lseek(fd, 0, os.SEEK_CUR), 4)
     share.inside.read(fd, 100)
-    equal("offset after a read to the end", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
+    equal("offset after a read to the end", share.inside.soon.lseek(fd, 0, os.SEEK_CUR), 10)
 
 
 @case("IO-009", covers=[Tread])
@@ -155,10 +160,10 @@ def test_dup_shares_the_offset(share: Share) -> None:
     share.inside.create("fred", b"0123456789")
     fd = share.inside.open("fred")
     other = share.inside.dup(fd)
-    equal("bytes that read() returned inside", share.inside.read(fd, 4), b"0123", code="content")
-    equal("bytes that read() of the duplicate returned", share.inside.read(other, 4), b"4567", code="content")
+    equal("bytes that read() returned inside", share.inside.soon.read(fd, 4), b"0123", code="content")
+    equal("bytes that read() of the duplicate returned", share.inside.soon.read(other, 4), b"4567", code="content")
     share.inside.close(fd)
-    equal("bytes that read() of the duplicate returned then", share.inside.read(other, 4), b"89", code="content")
+    equal("bytes that read() of the duplicate returned then", share.inside.soon.read(other, 4), b"89", code="content")
 
 
 @case("IO-010", covers=[Tread, Twrite])
@@ -170,7 +175,7 @@ def test_every_byte_value(share: Share) -> None:
     share.outside.create("george", data[::-1])
     flush(share, "fred")
     equal("content of 'fred' outside", share.outside.slurp("fred"), data, code="content")
-    equal("content of 'george' inside", share.inside.slurp("george"), data[::-1], code="content")
+    equal("content of 'george' inside", share.inside.soon.slurp("george"), data[::-1], code="content")
 
 
 @case("IO-011", covers=[Tlopen], cached_too=True)
@@ -180,12 +185,14 @@ def test_second_descriptor_sees_what_the_first_wrote(share: Share) -> None:
     return the data specified by the write()"."""
     share.inside.create("fred", b"old old old")
     reader = share.inside.open("fred")
-    equal("content read by the first descriptor", share.inside.pread(reader, 100, 0), b"old old old", code="content")
+    equal(
+        "content read by the first descriptor", share.inside.soon.pread(reader, 100, 0), b"old old old", code="content"
+    )
     writer = share.inside.open("fred", os.O_WRONLY)
     share.inside.pwrite(writer, b"NEW", 4)
-    equal("content read after the write", share.inside.pread(reader, 100, 0), b"old NEW old", code="content")
+    equal("content read after the write", share.inside.soon.pread(reader, 100, 0), b"old NEW old", code="content")
     bob = share.inside.spawn("bob")
-    equal("content read by another process after the write", bob.slurp("fred"), b"old NEW old", code="content")
+    equal("content read by another process after the write", bob.soon.slurp("fred"), b"old NEW old", code="content")
 
 
 @case("IO-012", covers=[Twrite], caches=UNCACHED)
@@ -205,13 +212,13 @@ def test_write_outside_is_seen_inside_at_once(share: Share) -> None:
     Source: mount option cache=none of Linux v9fs; POSIX write."""
     share.outside.create("fred", b"a" * 10_000)
     fd = share.inside.open("fred")
-    equal("bytes read at offset 5000 inside", share.inside.pread(fd, 4, 5000), b"aaaa", code="content")
+    equal("bytes read at offset 5000 inside", share.inside.soon.pread(fd, 4, 5000), b"aaaa", code="content")
     writer = share.outside.open("fred", os.O_WRONLY)
     for text in (b"1st!", b"2nd!", b"3rd!"):
         share.outside.pwrite(writer, text, 5000)
         equal(
             "bytes read inside after the host's write",
-            share.inside.pread(fd, 6, 4999),
+            share.inside.soon.pread(fd, 6, 4999),
             b"a" + text + b"a",
             code="content",
         )
@@ -224,12 +231,15 @@ def test_file_that_grows_outside(share: Share) -> None:
     Source: POSIX read; known defect: Linux v9fs cached modes gave ENODATA for a growing file (2022)."""
     share.outside.create("log", b"one\n")
     fd, writer = share.inside.open("log"), share.outside.open("log", os.O_WRONLY | os.O_APPEND)
-    equal("bytes that read() returned inside", share.inside.read(fd, 100), b"one\n", code="content")
+    equal("bytes that read() returned inside", share.inside.soon.read(fd, 100), b"one\n", code="content")
     for text in (b"two\n", b"3" * 5000):
-        equal("bytes that read() returned at the end", share.inside.read(fd, 100_000), b"", code="content")
+        equal("bytes that read() returned at the end", share.inside.soon.read(fd, 100_000), b"", code="content")
         share.outside.write(writer, text)
         equal(
-            "bytes that read() returned after the host appended", share.inside.read(fd, 100_000), text, code="content"
+            "bytes that read() returned after the host appended",
+            share.inside.soon.read(fd, 100_000),
+            text,
+            code="content",
         )
 
 
@@ -241,7 +251,7 @@ def test_file_that_shrinks_outside(share: Share) -> None:
     equal("number of bytes read before the host cut the file", len(share.inside.pread(fd, 10_000, 0)), 9000)
     share.outside.truncate("fred", 100)
     equal("number of bytes read after the host cut the file", len(share.inside.pread(fd, 10_000, 0)), 100)
-    equal("bytes read past the new end", share.inside.pread(fd, 10, 100), b"", code="content")
+    equal("bytes read past the new end", share.inside.soon.pread(fd, 10, 100), b"", code="content")
 
 
 @case("IO-016", covers=[Twrite], cached_too=True)
@@ -302,7 +312,7 @@ def test_negative_offset(share: Share) -> None:
     for offset in (-1, -(1 << 63)):
         share.inside.refuses(EINVAL).pread(fd, 1, offset)
         share.inside.refuses(EINVAL).pwrite(fd, b"x", offset)
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"abc", code="content")
 
 
 @case("IO-021")
@@ -316,9 +326,9 @@ def test_bad_buffer(share: Share, count: int) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.refuses(EFAULT).rw_at_bad_address("read", fd, count)
     share.inside.refuses(EFAULT).rw_at_bad_address("write", fd, count)
-    equal("file offset after the calls that failed", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
+    equal("file offset after the calls that failed", share.inside.soon.lseek(fd, 0, os.SEEK_CUR), 0)
     fields("'fred'", share.same(share.stat("fred")), size=300_000)
-    equal("content of 'fred' inside", share.inside.read(fd, 300_001), b"x" * 300_000, code="content")
+    equal("content of 'fred' inside", share.inside.soon.read(fd, 300_001), b"x" * 300_000, code="content")
 
 
 @case("IO-022")

@@ -32,11 +32,11 @@ def test_write_across_a_boundary(share: Share, edge: str) -> None:
     far = share.outside.open("fred")
     for vantage, descriptor in ((share.inside, fd), (share.outside, far)):
         where = f"at the boundary {vantage.name}"
-        equal(f"bytes {where}", vantage.pread(descriptor, 100, at - 3), b"\0\0\0" + b"0123456789", code="content")
+        equal(f"bytes {where}", vantage.soon.pread(descriptor, 100, at - 3), b"\0\0\0" + b"0123456789", code="content")
         if at >= 1 << 32:
             cut = f"bytes {vantage.name} at the offset cut to 32 bits"
-            equal(cut, vantage.pread(descriptor, 10, at % (1 << 32)), b"\0" * 10, code="content")
-        equal(f"first bytes {vantage.name}", vantage.pread(descriptor, 10, 0), b"\0" * 10, code="content")
+            equal(cut, vantage.soon.pread(descriptor, 10, at % (1 << 32)), b"\0" * 10, code="content")
+        equal(f"first bytes {vantage.name}", vantage.soon.pread(descriptor, 10, 0), b"\0" * 10, code="content")
 
 
 @case("IO-202", covers=[Tread])
@@ -49,7 +49,7 @@ def test_read_across_a_boundary_written_outside(share: Share, edge: str) -> None
     share.outside.write_pattern(writer, 200_000, offset=at)
     fd = share.inside.open("fred")
     has_pattern("the bytes across the boundary inside", share.inside, fd, 200_000, offset=at)
-    fields("the open file inside", share.inside.fstat(fd), size=at + 200_000)
+    fields("the open file inside", share.inside.soon.fstat(fd), size=at + 200_000)
 
 
 @case("IO-203", covers=[Twrite])
@@ -58,7 +58,7 @@ def test_sequential_write_across_4_gib(share: Share) -> None:
     fd = share.inside.open("fred", NEW, 0o644)
     share.inside.lseek(fd, 4 * GIB - 100_000)
     share.inside.write_pattern(fd, 200_000, chunk=3000)
-    equal("file offset inside", share.inside.lseek(fd, 0, os.SEEK_CUR), 4 * GIB + 100_000)
+    equal("file offset inside", share.inside.soon.lseek(fd, 0, os.SEEK_CUR), 4 * GIB + 100_000)
     far = share.outside.open("fred")
     has_pattern("the bytes across 4 GiB outside", share.outside, far, 200_000, offset=4 * GIB - 100_000)
 
@@ -96,7 +96,7 @@ def test_read_far_past_the_end(share: Share, offset: int) -> None:
     Source: POSIX read; pread(2)."""
     share.inside.create("fred", b"x" * 100)
     fd, twin = share.inside.open("fred"), share.outside.open("fred")
-    equal(f"bytes read at offset {offset} inside", share.inside.pread(fd, 1, offset), b"", code="content")
+    equal(f"bytes read at offset {offset} inside", share.inside.soon.pread(fd, 1, offset), b"", code="content")
     equal(f"bytes read at offset {offset} outside", share.outside.pread(twin, 1, offset), b"", code="content")
 
 
@@ -114,6 +114,11 @@ def test_five_gibibyte_hole(share: Share) -> None:
     if share.mount.cache == "none":
         between("blocks of 'fred' with 8 bytes in it", seen["st_blocks"], 0, GIB // 512, code="field:blocks")
     for offset in (5, GIB, 2 * GIB - 50, 4 * GIB - 50, 5 * GIB - 100):
-        equal(f"bytes of the hole at offset {offset}", share.inside.pread(fd, 100, offset), b"\0" * 100, code="content")
-    equal("bytes before the hole", share.inside.pread(fd, 5, 0), b"start", code="content")
-    equal("bytes behind the hole", share.inside.pread(fd, 9, 5 * GIB), b"end", code="content")
+        equal(
+            f"bytes of the hole at offset {offset}",
+            share.inside.soon.pread(fd, 100, offset),
+            b"\0" * 100,
+            code="content",
+        )
+    equal("bytes before the hole", share.inside.soon.pread(fd, 5, 0), b"start", code="content")
+    equal("bytes behind the hole", share.inside.soon.pread(fd, 9, 5 * GIB), b"end", code="content")

@@ -180,7 +180,7 @@ def test_a_layer_on_top_of_an_overlay(share: Share) -> None:
         share.inside.mkdir(name, 0o755)
     said = _ran(share, OVERLAY)
     if said == [f"refused {EINVAL}"]:
-        equal("names in the layer of an overlay that was refused", share.inside.listdir("upper"), [], code="names")
+        equal("names in the layer of an overlay that was refused", share.inside.soon.listdir("upper"), [], code="names")
         return
     failed = dict(line.split()[1:] for line in said if line.startswith("failed "))
     for call in OVERLAID:
@@ -200,8 +200,8 @@ def test_a_file_system_in_user_space_over_a_file(share: Share) -> None:
     share.inside.create("view", b"", 0o644)
     said = _ran(share, FUSE)
     equal("bytes and size by the file system in user space", said, ["content", "100003"])
-    equal("content of 'fred'", share.inside.slurp("fred"), b"con" + b"x" * 100_000, code="content")
-    equal("content of 'view' without the mount", share.inside.slurp("view"), b"", code="content")
+    equal("content of 'fred'", share.inside.soon.slurp("fred"), b"con" + b"x" * 100_000, code="content")
+    equal("content of 'view' without the mount", share.inside.soon.slurp("view"), b"", code="content")
 
 
 @case("LAYERED-003", covers=[Twalk, Tlopen, Tread], needs=["guest-root"], cached_too=True)

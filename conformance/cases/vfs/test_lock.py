@@ -405,13 +405,13 @@ def test_a_lock_makes_the_hosts_data_visible(share: Share) -> None:
     those that invalidate_mapping_pages finds in use."""
     share.outside.create("fred", b"old content")
     fd = open_in(share.inside)
-    equal("content of 'fred' inside", share.inside.pread(fd, 100, 0), b"old content", code="content")
+    equal("content of 'fred' inside", share.inside.soon.pread(fd, 100, 0), b"old content", code="content")
     host = share.outside.open("fred", os.O_WRONLY)
     share.outside.pwrite(host, b"new", 0)
     share.inside.setlk(fd, "r")
     equal(
         "content of 'fred' inside after a lock was taken",
-        share.inside.pread(fd, 100, 0),
+        share.inside.soon.pread(fd, 100, 0),
         b"new content",
         code="content",
     )

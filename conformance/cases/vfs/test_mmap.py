@@ -30,11 +30,13 @@ def test_mapping_shows_the_file(share: Share, flags: int, size: int) -> None:
     share.outside.write_pattern(share.outside.open("fred", NEW, 0o644), size)
     fd = share.inside.open("fred")
     handle = share.inside.mmap(fd, size, READ, flags)
-    equal("bytes of the mapping", share.inside.map_read(handle, 0, size), share.outside.slurp("fred"), code="content")
+    equal(
+        "bytes of the mapping", share.inside.soon.map_read(handle, 0, size), share.outside.slurp("fred"), code="content"
+    )
     rest = -size % PAGE
     equal(
         "bytes of the mapping between the file's end and the page's",
-        share.inside.map_read(handle, size, rest),
+        share.inside.soon.map_read(handle, size, rest),
         b"\0" * rest,
         code="content",
     )
@@ -52,13 +54,13 @@ def test_private_writes_stay_private(share: Share) -> None:
     share.inside.map_write(mine, PAGE + 1, b"MINE")
     equal(
         "bytes of the private mapping that was written to",
-        share.inside.map_read(mine, PAGE, 6),
+        share.inside.soon.map_read(mine, PAGE, 6),
         b"aMINEa",
         code="content",
     )
-    equal("bytes of another private mapping", share.inside.map_read(other, PAGE, 6), b"aaaaaa", code="content")
+    equal("bytes of another private mapping", share.inside.soon.map_read(other, PAGE, 6), b"aaaaaa", code="content")
     share.inside.msync(mine)
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"a" * 2 * PAGE, code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"a" * 2 * PAGE, code="content")
     share.same(share.content("fred"))
 
 
@@ -108,9 +110,9 @@ def test_read_sees_what_a_shared_mapping_wrote(share: Share) -> None:
     share.outside.create("fred", b"a" * 2 * PAGE)
     fd = share.inside.open("fred", os.O_RDWR)
     handle = share.inside.mmap(fd, 2 * PAGE, READ | WRITE, SHARED)
-    equal("bytes of the mapping", share.inside.map_read(handle, 0, 4), b"aaaa", code="content")
+    equal("bytes of the mapping", share.inside.soon.map_read(handle, 0, 4), b"aaaa", code="content")
     share.inside.map_write(handle, 100, b"MAPPED")
-    equal("bytes that pread() read after the write", share.inside.pread(fd, 8, 99), b"aMAPPEDa", code="content")
+    equal("bytes that pread() read after the write", share.inside.soon.pread(fd, 8, 99), b"aMAPPEDa", code="content")
     seen = share.inside.pread(share.inside.open("fred"), 8, 99)
     equal("bytes that pread() of another descriptor read after the write", seen, b"aMAPPEDa", code="content")
 
@@ -123,16 +125,18 @@ def test_shared_mapping_sees_what_was_written(share: Share, start: int) -> None:
     share.inside.create("fred", b"a" * 3 * PAGE)
     fd, writer = share.inside.open("fred"), share.inside.open("fred", os.O_WRONLY)
     handle = share.inside.mmap(fd, 3 * PAGE, READ, SHARED)
-    equal("bytes of the mapping", share.inside.map_read(handle, 0, 3 * PAGE), b"a" * 3 * PAGE, code="content")
+    equal("bytes of the mapping", share.inside.soon.map_read(handle, 0, 3 * PAGE), b"a" * 3 * PAGE, code="content")
     share.inside.pwrite(writer, b"WRITTEN", start)
     share.inside.fsync(writer)
     equal(
         "bytes of the mapping that were written to the file",
-        share.inside.map_read(handle, start, 8),
+        share.inside.soon.map_read(handle, start, 8),
         b"WRITTENa",
         code="content",
     )
-    equal("bytes of the mapping before them", share.inside.map_read(handle, 0, start), b"a" * start, code="content")
+    equal(
+        "bytes of the mapping before them", share.inside.soon.map_read(handle, 0, start), b"a" * start, code="content"
+    )
 
 
 @case("MMAP-007", caches=WRITE_BACK)
@@ -144,9 +148,9 @@ def test_two_processes_share_a_mapping(share: Share) -> None:
     ours = first.mmap(first.open("fred", os.O_RDWR), PAGE, READ | WRITE, SHARED)
     theirs = second.mmap(second.open("fred", os.O_RDWR), PAGE, READ | WRITE, SHARED)
     first.map_write(ours, 10, b"ping")
-    equal("bytes that the second process sees", second.map_read(theirs, 10, 4), b"ping", code="content")
+    equal("bytes that the second process sees", second.soon.map_read(theirs, 10, 4), b"ping", code="content")
     second.map_write(theirs, 20, b"pong")
-    equal("bytes that the first process sees", first.map_read(ours, 20, 4), b"pong", code="content")
+    equal("bytes that the first process sees", first.soon.map_read(ours, 20, 4), b"pong", code="content")
     first.msync(ours)
     wanted = b"a" * 10 + b"ping" + b"a" * 6 + b"pong" + b"a" * (PAGE - 24)
     equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
@@ -211,7 +215,7 @@ def test_write_access_cannot_be_added(share: Share) -> None:
     private = share.inside.mmap(fd, PAGE, READ, PRIVATE)
     share.inside.mprotect(private, READ | WRITE)
     share.inside.map_write(private, 0, b"x")
-    equal("content of 'fred' inside", share.inside.pread(fd, 2, 0), b"aa", code="content")
+    equal("content of 'fred' inside", share.inside.soon.pread(fd, 2, 0), b"aa", code="content")
 
 
 @case("MMAP-012", covers=[Tread], cached_too=True)
@@ -224,12 +228,12 @@ def test_mapping_outlives_descriptor_and_name(share: Share) -> None:
     whole = share.outside.slurp("fred")
     fd = share.inside.open("fred")
     handle = share.inside.mmap(fd, 5 * PAGE, READ, PRIVATE)
-    equal("bytes of the mapping's first page", share.inside.map_read(handle, 0, 10), whole[:10], code="content")
+    equal("bytes of the mapping's first page", share.inside.soon.map_read(handle, 0, 10), whole[:10], code="content")
     share.inside.close(fd)
     share.inside.unlink("fred")
     equal(
         "bytes of the mapping after the file was unlinked",
-        share.inside.map_read(handle, 0, 5 * PAGE),
+        share.inside.soon.map_read(handle, 0, 5 * PAGE),
         whole,
         code="content",
     )
@@ -244,7 +248,7 @@ def test_mmap_of_an_unlinked_file(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.unlink("fred")
     handle = share.inside.mmap(fd, PAGE, READ, PRIVATE)
-    equal("bytes of the mapping", share.inside.map_read(handle, 0, 5), b"abc\0\0", code="content")
+    equal("bytes of the mapping", share.inside.soon.map_read(handle, 0, 5), b"abc\0\0", code="content")
 
 
 @case("MMAP-014", cached_too=True)
@@ -254,16 +258,18 @@ def test_file_that_grows_under_a_mapping(share: Share) -> None:
     share.inside.create("fred", b"a" * 100)
     fd, writer = share.inside.open("fred"), share.inside.open("fred", os.O_WRONLY)
     handle = share.inside.mmap(fd, 3 * PAGE, READ, SHARED)
-    equal("bytes of the mapping at the file's end", share.inside.map_read(handle, 98, 4), b"aa\0\0", code="content")
+    equal(
+        "bytes of the mapping at the file's end", share.inside.soon.map_read(handle, 98, 4), b"aa\0\0", code="content"
+    )
     share.inside.pwrite(writer, b"grown", 2 * PAGE)
     share.inside.fsync(writer)
     equal(
         "bytes of the mapping where the file has grown",
-        share.inside.map_read(handle, 2 * PAGE, 6),
+        share.inside.soon.map_read(handle, 2 * PAGE, 6),
         b"grown\0",
         code="content",
     )
-    equal("bytes of the mapping's hole", share.inside.map_read(handle, PAGE, 3), b"\0\0\0", code="content")
+    equal("bytes of the mapping's hole", share.inside.soon.map_read(handle, PAGE, 3), b"\0\0\0", code="content")
 
 
 @case("MMAP-015", cached_too=True)
@@ -274,11 +280,11 @@ def test_file_cut_under_a_mapping(share: Share) -> None:
     share.inside.create("fred", b"a" * 3 * PAGE)
     fd = share.inside.open("fred", os.O_RDWR)
     handle = share.inside.mmap(fd, 3 * PAGE, READ, PRIVATE)
-    equal("bytes of the mapping", share.inside.map_read(handle, 0, 3 * PAGE), b"a" * 3 * PAGE, code="content")
+    equal("bytes of the mapping", share.inside.soon.map_read(handle, 0, 3 * PAGE), b"a" * 3 * PAGE, code="content")
     share.inside.ftruncate(fd, PAGE + 10)
     equal(
         "bytes of the mapping's last page after ftruncate(2)",
-        share.inside.map_read(handle, PAGE, 20),
+        share.inside.soon.map_read(handle, PAGE, 20),
         b"a" * 10 + b"\0" * 10,
         code="content",
     )
@@ -296,7 +302,7 @@ def test_new_mapping_shows_what_the_host_changed(share: Share) -> None:
         share.outside.overwrite("fred", text * PAGE)
         fd = share.inside.open("fred")
         handle = share.inside.mmap(fd, 3 * PAGE, READ, PRIVATE)
-        equal("bytes of the new mapping", share.inside.map_read(handle, 0, 3 * PAGE), text * PAGE, code="content")
+        equal("bytes of the new mapping", share.inside.soon.map_read(handle, 0, 3 * PAGE), text * PAGE, code="content")
         share.inside.munmap(handle)
         share.inside.close(fd)
 
@@ -310,7 +316,10 @@ def test_mapping_at_an_offset(share: Share, offset: int) -> None:
     wanted = share.outside.pattern_bytes(2 * PAGE)
     handle = share.inside.mmap(share.inside.open("fred"), 2 * PAGE, READ, SHARED, offset)
     equal(
-        f"bytes of the mapping at offset {offset}", share.inside.map_read(handle, 0, 2 * PAGE), wanted, code="content"
+        f"bytes of the mapping at offset {offset}",
+        share.inside.soon.map_read(handle, 0, 2 * PAGE),
+        wanted,
+        code="content",
     )
 
 
@@ -341,7 +350,7 @@ def test_locked_and_populated_mapping(share: Share) -> None:
         handle = share.inside.mmap(fd, 20 * PAGE, READ, PRIVATE | extra)
         equal(
             "bytes of the mapping",
-            share.inside.map_read(handle, 0, 20 * PAGE),
+            share.inside.soon.map_read(handle, 0, 20 * PAGE),
             share.outside.slurp("fred"),
             code="content",
         )

@@ -49,7 +49,7 @@ def test_every_mode_bit(share: Share, kind: str) -> None:
         share.inside.mkdir("x")
     for mode in [*(1 << n for n in range(12)), 0o7777, 0o4755, 0o2755, 0o1777, 0o6711, 0]:
         share.inside.chmod("x", mode)
-        fields("'x' inside", share.inside.stat("x"), permissions=mode)
+        fields("'x' inside", share.inside.soon.stat("x"), permissions=mode)
     fields("'x'", share.same(share.stat("x")), permissions=0)
 
 
@@ -70,7 +70,7 @@ def test_fchmod(share: Share, flags: int) -> None:
     share.inside.create("fred", b"abc")
     fd = share.inside.open("fred", flags)
     share.inside.fchmod(fd, 0o4751)
-    fields("the open file inside", share.inside.fstat(fd), permissions=0o4751)
+    fields("the open file inside", share.inside.soon.fstat(fd), permissions=0o4751)
     fields("'fred'", share.same(share.stat("fred")), permissions=0o4751)
 
 
@@ -128,7 +128,7 @@ def test_chmod_of_special_files(share: Share, kind: int) -> None:
     share.outside.mknod("node", kind | 0o644, os.makedev(7, 3) if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0)
     share.inside.chmod("node", 0o602)
     fields("'node'", share.same(share.stat("node")), permissions=0o602)
-    fields("'node' inside", share.inside.lstat("node"), type=kind)
+    fields("'node' inside", share.inside.soon.lstat("node"), type=kind)
 
 
 @case("MODE-011", caches=FRESH, needs=["passthrough-ownership"])
@@ -140,7 +140,7 @@ def test_what_the_host_changes_is_seen(share: Share) -> None:
     bob.close(bob.open("fred", os.O_RDONLY))
     for mode in (0o4640, 0o2600, 0o1600, 0o600):
         share.outside.chmod("fred", mode)
-        fields("'fred' inside", share.inside.stat("fred"), permissions=mode)
+        fields("'fred' inside", share.inside.soon.stat("fred"), permissions=mode)
     bob.refuses(EACCES).open("fred", os.O_RDONLY)
 
 
@@ -265,7 +265,7 @@ def test_mode_of_an_open_file_is_judged_at_open(share: Share) -> None:
     bob.create("fred", b"abc", 0o600)
     fd = bob.open("fred", os.O_RDWR)
     bob.chmod("fred", 0)
-    equal("content read by the descriptor that was open", bob.pread(fd, 10, 0), b"abc", code="content")
+    equal("content read by the descriptor that was open", bob.soon.pread(fd, 10, 0), b"abc", code="content")
     equal("bytes that pwrite() wrote by that descriptor", bob.pwrite(fd, b"ABCD", 0), 4)
     bob.refuses(EACCES).open("fred", os.O_RDONLY)
     bob.refuses(EACCES).open("fred", os.O_WRONLY)

@@ -75,7 +75,7 @@ def test_a_name_made_inside(share: Share, name: str) -> None:
     share.same(share.stat(name))
     share.inside.rename(name, "plain")
     share.inside.rename("plain", name)
-    equal(f"content of {name!r} after renaming back and forth", share.inside.slurp(name), b"abc", code="content")
+    equal(f"content of {name!r} after renaming back and forth", share.inside.soon.slurp(name), b"abc", code="content")
     share.inside.unlink(name)
     share.gone(name)
     equal("names left in the directory", share.same(share.directory()), [], code="names")
@@ -87,11 +87,11 @@ def test_a_name_made_outside(share: Share, name: str) -> None:
     """A file of that name made by the host is listed, found and opened inside.
     Source: POSIX 3.170 Filename; 9P2000.L Twalk wname, Rreaddir name."""
     share.outside.create(name, b"abc")
-    equal("names in the case's directory inside", share.inside.listdir("."), [name], code="names")
-    equal(f"content of {name!r} inside", share.inside.slurp(name), b"abc", code="content")
+    equal("names in the case's directory inside", share.inside.soon.listdir("."), [name], code="names")
+    equal(f"content of {name!r} inside", share.inside.soon.slurp(name), b"abc", code="content")
     share.same(share.stat(name))
     share.outside.rename(name, "plain")
-    equal("names inside after the host renamed it", share.inside.listdir("."), ["plain"], code="names")
+    equal("names inside after the host renamed it", share.inside.soon.listdir("."), ["plain"], code="names")
 
 
 @case("NAMES-003", covers=[Tmkdir, Tsymlink, Tlink, Trenameat, Tlcreate])
@@ -177,10 +177,10 @@ def test_case_makes_two_names(share: Share) -> None:
         share.inside.create(name, b"%d" % i)
     equal("names in the case's directory", share.same(share.directory()), sorted(names), code="names")
     for i, name in enumerate(names):
-        equal(f"content of {name!r} inside", share.inside.slurp(name), b"%d" % i, code="content")
+        equal(f"content of {name!r} inside", share.inside.soon.slurp(name), b"%d" % i, code="content")
     share.inside.unlink("fred")
     share.inside.refuses(ENOENT).stat("fred")
-    equal("content of 'FRED' after 'fred' was removed", share.inside.slurp("FRED"), b"1", code="content")
+    equal("content of 'FRED' after 'fred' was removed", share.inside.soon.slurp("FRED"), b"1", code="content")
 
 
 @case("NAMES-009", covers=[Tlcreate, Twalk])
@@ -191,7 +191,7 @@ def test_every_byte(share: Share) -> None:
     with share.without_comparison():
         for maker, made in ((share.inside, names[::8]), (share.outside, sorted({*names} - {*names[::8]}))):
             results(maker.start.create(name, name.encode(errors="surrogateescape")) for name in made)
-    equal("names in the case's directory inside", share.inside.listdir("."), sorted(names), code="names")
+    equal("names in the case's directory inside", share.inside.soon.listdir("."), sorted(names), code="names")
     contents = zip(names[::8], results(share.inside.start.slurp(name) for name in names[::8]), strict=True)
     wrong = [name for name, content in contents if content != name.encode(errors="surrogateescape")]
     equal("names that open a file with another content", wrong, [], code="content")
@@ -207,7 +207,7 @@ def test_names_that_begin_alike(share: Share) -> None:
         share.inside.create(name, name[-3:].encode())
     equal("names in the case's directory", share.same(share.directory()), sorted(names), code="names")
     for name in names:
-        equal(f"content of {name!r} inside", share.inside.slurp(name), name[-3:].encode(), code="content")
+        equal(f"content of {name!r} inside", share.inside.soon.slurp(name), name[-3:].encode(), code="content")
 
 
 @case("NAMES-011", covers=[Tlcreate], severity="linux")
@@ -233,7 +233,7 @@ def test_a_name_is_not_a_path_elsewhere(share: Share) -> None:
     for path in ("dir\\fred", "dir%2ffred", "..\\dir", "dir:fred", "%2e%2e"):
         share.inside.refuses(ENOENT).open(path)
     share.inside.create("dir\\fred", b"another")
-    equal("content of 'dir/fred' inside", share.inside.slurp("dir/fred"), b"abc", code="content")
+    equal("content of 'dir/fred' inside", share.inside.soon.slurp("dir/fred"), b"abc", code="content")
     equal("names in the case's directory", share.same(share.directory()), ["dir", "dir\\fred"], code="names")
 
 

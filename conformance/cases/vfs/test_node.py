@@ -155,7 +155,7 @@ def test_mknod_of_type_zero_makes_a_regular_file(share: Share) -> None:
     share.inside.mknod("fred", 0o644)
     fields("'fred'", share.same(share.stat("fred")), type=stat.S_IFREG)
     share.inside.overwrite("fred", b"abc")
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"abc", code="content")
 
 
 @case("NODE-007", severity="linux")
@@ -221,9 +221,9 @@ def _through_the_fifo(share: Share) -> None:
     w = writer.open("fifo", os.O_WRONLY)
     r = opening.result()
     writer.write(w, b"through the fifo")
-    equal("bytes read from the fifo", reader.read(r, 100), b"through the fifo", code="content")
+    equal("bytes read from the fifo", reader.soon.read(r, 100), b"through the fifo", code="content")
     writer.close(w)
-    equal("bytes read after the last writer is gone", reader.read(r, 100), b"", code="content")
+    equal("bytes read after the last writer is gone", reader.soon.read(r, 100), b"", code="content")
     fields("'fifo'", share.same(share.stat("fifo")), type=stat.S_IFIFO)
 
 
@@ -237,7 +237,7 @@ def test_a_fifo_without_its_other_end(share: Share) -> None:
     r = share.inside.open("fifo", os.O_RDONLY | os.O_NONBLOCK)
     w = share.inside.open("fifo", os.O_WRONLY | os.O_NONBLOCK)
     share.inside.write(w, b"abc")
-    equal("bytes read from the fifo", share.inside.read(r, 3), b"abc", code="content")
+    equal("bytes read from the fifo", share.inside.soon.read(r, 3), b"abc", code="content")
     share.inside.close(r)
     share.inside.refuses(EPIPE).write(w, b"abc")
 
@@ -259,9 +259,9 @@ def _talk(share: Share, listener: int) -> None:
     theirs = other.connect_socket("sock")
     ours = share.inside.accept(listener)
     other.write(theirs, b"hello")
-    equal("bytes that the listener received", share.inside.read(ours, 100), b"hello", code="content")
+    equal("bytes that the listener received", share.inside.soon.read(ours, 100), b"hello", code="content")
     share.inside.write(ours, b"goodbye")
-    equal("bytes that the other process received", other.read(theirs, 100), b"goodbye", code="content")
+    equal("bytes that the other process received", other.soon.read(theirs, 100), b"goodbye", code="content")
 
 
 @case("NODE-014", covers=[Tmknod], needs=["mknod"])
@@ -316,7 +316,7 @@ def test_a_device_node_is_the_guests_device(share: Share) -> None:
     share.outside.mknod("zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     fd = share.inside.open("null", os.O_RDWR)
     equal("bytes that write() to the null device wrote", share.inside.write(fd, b"abc"), 3)
-    equal("bytes read from the null device", share.inside.read(fd, 100), b"", code="content")
+    equal("bytes read from the null device", share.inside.soon.read(fd, 100), b"", code="content")
     zeros = share.inside.read(share.inside.open("zero"), 8)
     equal("bytes read from the zero device", zeros, bytes(8), code="content")
     fields("'null'", share.same(share.stat("null")), size=0)

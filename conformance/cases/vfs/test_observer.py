@@ -252,7 +252,7 @@ def test_another_process_cuts_a_file_that_is_written(share: Share, how: str) -> 
             else:
                 other.ftruncate(fd, size)
             writer.seen = writer.seen[:size].ljust(size, b"\0")
-            fields(f"stat of 'file' after {how} to {size}", other.stat("file"), size=size)
+            fields(f"stat of 'file' after {how} to {size}", other.soon.stat("file"), size=size)
         judge_all([writing.then.pwrite(writer.fd, b"end", 9000).result, *writer.close()])
     held(share, "file", writer.seen.ljust(9000, b"\0") + b"end", f"after {how}")
 
@@ -302,7 +302,7 @@ def test_a_directory_that_another_process_changes(share: Share) -> None:
             making.create(f"d/new{number}", b"%d" % number, 0o644)
             names.add(f"new{number}")
             listed(f"creat({number})")
-            equal(f"content of 'd/new{number}'", looking.slurp(f"d/new{number}"), b"%d" % number, code="content")
+            equal(f"content of 'd/new{number}'", looking.soon.slurp(f"d/new{number}"), b"%d" % number, code="content")
             making.rename(f"d/new{number}", f"d/old{number}")
             names = {*names, f"old{number}"} - {f"new{number}"}
             listed(f"rename({number})")

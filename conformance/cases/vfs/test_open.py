@@ -56,7 +56,7 @@ def test_creat_of_an_existing_file_leaves_it(share: Share) -> None:
     before = share.same(share.stat("fred"))
     fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR, 0o777)
     changes("'fred' by open(O_CREAT)", before, share.same(share.stat("fred")))
-    equal("content of 'fred' inside", share.inside.read(fd, 100), b"old content", code="content")
+    equal("content of 'fred' inside", share.inside.soon.read(fd, 100), b"old content", code="content")
 
 
 @case("OPEN-004", covers=[Tlcreate], cached_too=True, about="agreement")
@@ -79,7 +79,7 @@ def test_creat_excl_of_a_taken_name(share: Share, kind: str) -> None:
     share.inside.refuses(EEXIST).open("taken", NEW | os.O_EXCL | os.O_TRUNC, 0o644)
     equal("names in the case's directory", share.same(share.directory()), before, code="names")
     if kind == "file":
-        equal("content of 'taken' inside", share.inside.slurp("taken"), b"file", code="content")
+        equal("content of 'taken' inside", share.inside.soon.slurp("taken"), b"file", code="content")
 
 
 @case("OPEN-006", covers=[Tlcreate], caches=FRESH)
@@ -107,7 +107,7 @@ def test_trunc_empties_a_file(share: Share, access: int) -> None:
     changes("'fred' by open(O_TRUNC)", before, after, must={"size", "blocks", "mtime_ns", "ctime_ns"})
     share.inside.write(fd, b"new")
     share.inside.fsync(fd)
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"new", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"new", code="content")
     share.same(share.content("fred"))
 
 
@@ -137,13 +137,13 @@ def test_append_writes_at_the_end(share: Share) -> None:
     Source: open(2) "O_APPEND"; POSIX write."""
     share.inside.create("fred", b"0123456789")
     fd = share.inside.open("fred", os.O_RDWR | os.O_APPEND)
-    equal("file offset after open(O_APPEND)", share.inside.lseek(fd, 0, os.SEEK_CUR), 0)
+    equal("file offset after open(O_APPEND)", share.inside.soon.lseek(fd, 0, os.SEEK_CUR), 0)
     share.inside.write(fd, b"AB")
-    equal("file offset after the first write", share.inside.lseek(fd, 0, os.SEEK_CUR), 12)
+    equal("file offset after the first write", share.inside.soon.lseek(fd, 0, os.SEEK_CUR), 12)
     share.inside.lseek(fd, 3)
     share.inside.write(fd, b"CD")
     share.inside.fsync(fd)
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123456789ABCD", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"0123456789ABCD", code="content")
     share.same(share.content("fred"))
 
 
@@ -170,7 +170,7 @@ def test_append_on_a_file_just_created(share: Share) -> None:
     second = share.inside.open("log", os.O_WRONLY | os.O_APPEND)
     for fd, text in ((first, b"1"), (second, b"22"), (first, b"333"), (second, b"4444")):
         share.inside.write(fd, text)
-    equal("content of 'log' inside", share.inside.slurp("log"), b"1223334444", code="content")
+    equal("content of 'log' inside", share.inside.soon.slurp("log"), b"1223334444", code="content")
 
 
 @case("OPEN-013", covers=[Twrite], severity="linux", caches=UNCACHED)
@@ -193,7 +193,7 @@ def test_append_put_on_by_fcntl(share: Share) -> None:
     fd = share.inside.open("fred", os.O_WRONLY)
     share.inside.fcntl(fd, 4, os.O_APPEND)
     share.inside.write(fd, b"AB")
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123456789AB", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"0123456789AB", code="content")
 
 
 @case("OPEN-015", covers=[Tlcreate])
@@ -275,7 +275,7 @@ def test_open_of_a_file_made_outside(share: Share) -> None:
     share.inside.refuses(ENOENT).open("fred")
     share.outside.create("fred", b"from the host")
     fd = share.inside.open("fred")
-    equal("content of 'fred' inside", share.inside.read(fd, 100), b"from the host", code="content")
+    equal("content of 'fred' inside", share.inside.soon.read(fd, 100), b"from the host", code="content")
 
 
 @case("OPEN-020", covers=[Tlcreate], caches=FRESH)
@@ -297,7 +297,7 @@ def test_openat_below_a_directory_descriptor(share: Share) -> None:
     share.inside.create("dir/fred", b"abc")
     at = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     below = share.inside.open("fred", dir_fd=at)
-    equal("content of the file below the descriptor", share.inside.read(below, 9), b"abc", code="content")
+    equal("content of the file below the descriptor", share.inside.soon.read(below, 9), b"abc", code="content")
     share.inside.rename("dir", "moved")
     with share.without_comparison():  # the agent knows the descriptor's directory by its old name
         share.inside.open("george", NEW, 0o644, dir_fd=at)
@@ -322,9 +322,9 @@ def test_two_opens_are_two_descriptions(share: Share) -> None:
     Source: open(2) "open file description"; POSIX open."""
     share.inside.create("fred", b"0123456789")
     first, second = share.inside.open("fred"), share.inside.open("fred")
-    equal("bytes read by the first descriptor", share.inside.read(first, 4), b"0123", code="content")
-    equal("bytes read by the second descriptor", share.inside.read(second, 6), b"012345", code="content")
-    equal("bytes read by the first descriptor then", share.inside.read(first, 4), b"4567", code="content")
+    equal("bytes read by the first descriptor", share.inside.soon.read(first, 4), b"0123", code="content")
+    equal("bytes read by the second descriptor", share.inside.soon.read(second, 6), b"012345", code="content")
+    equal("bytes read by the first descriptor then", share.inside.soon.read(first, 4), b"4567", code="content")
 
 
 @case("OPEN-024", covers=[Tlcreate, Tread], seconds=150.0)
@@ -345,9 +345,14 @@ def test_open_file_survives_rename_and_chmod(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.rename("fred", "george")
     share.inside.chmod("george", 0)
-    equal("content read by the descriptor after rename and chmod", share.inside.pread(fd, 9, 0), b"abc", code="content")
+    equal(
+        "content read by the descriptor after rename and chmod",
+        share.inside.soon.pread(fd, 9, 0),
+        b"abc",
+        code="content",
+    )
     share.inside.pwrite(fd, b"X", 1)
-    fields("the open file inside", share.inside.fstat(fd), size=3)
+    fields("the open file inside", share.inside.soon.fstat(fd), size=3)
     equal("content of 'george' outside", share.outside.slurp("george"), b"aXc", code="content")
 
 
@@ -386,9 +391,9 @@ def test_file_replaced_outside_while_open(share: Share) -> None:
     share.outside.create("new", b"brand new")
     with share.without_comparison():  # while the guest holds the name open, Linux keeps its entry for it
         share.outside.rename("new", "fred")
-    equal("content read by the descriptor of the old file", share.inside.pread(fd, 99, 0), b"old", code="content")
+    equal("content read by the descriptor of the old file", share.inside.soon.pread(fd, 99, 0), b"old", code="content")
     share.inside.close(fd)
-    equal("content of the new file by its name", share.inside.slurp("fred"), b"brand new", code="content")
+    equal("content of the new file by its name", share.inside.soon.slurp("fred"), b"brand new", code="content")
 
 
 def make_node(share: Share, kind: str, name: str) -> None:

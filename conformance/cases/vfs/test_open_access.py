@@ -56,7 +56,7 @@ def test_no_search_permission_on_the_way(share: Share, flags: int) -> None:
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EACCES).open("dir/fred", flags, 0o644)
     bob.refuses(EACCES).open("dir/nobody", flags, 0o644)
-    equal("content of 'dir/fred' inside", share.inside.slurp("dir/fred"), b"abc", code="content")
+    equal("content of 'dir/fred' inside", share.inside.soon.slurp("dir/fred"), b"abc", code="content")
 
 
 @case("OPEN-203")
@@ -69,7 +69,7 @@ def test_creat_without_write_permission_on_the_directory(share: Share) -> None:
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EACCES).open("dir/new", os.O_CREAT | os.O_WRONLY, 0o644)
     fd = bob.open("dir/fred", os.O_CREAT | os.O_RDONLY)
-    equal("content of the file that is there", bob.read(fd, 9), b"abc", code="content")
+    equal("content of the file that is there", bob.soon.read(fd, 9), b"abc", code="content")
     equal("names in 'dir'", share.same(share.directory("dir")), ["fred"], code="names")
 
 
@@ -84,7 +84,7 @@ def test_trunc_without_write_permission(share: Share, access: int) -> None:
     flush(share, "fred")
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EACCES).open("fred", access | os.O_TRUNC)
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"precious", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"precious", code="content")
     equal("content of 'fred' outside", share.outside.slurp("fred"), b"precious", code="content")
 
 
@@ -119,7 +119,7 @@ def test_new_file_is_open_as_asked_whatever_its_mode(share: Share, mode: int) ->
     bob = share.inside.spawn("bob", uid=1001)
     fd = bob.open("fred", os.O_CREAT | os.O_RDWR, mode)
     bob.write(fd, b"abc")
-    equal("content read by the descriptor that created the file", bob.pread(fd, 9, 0), b"abc", code="content")
+    equal("content read by the descriptor that created the file", bob.soon.pread(fd, 9, 0), b"abc", code="content")
     bob.fsync(fd)
     equal("content of 'fred' outside", share.outside.slurp("fred"), b"abc", code="content")
     bob.refuses(EACCES).open("fred", os.O_WRONLY)
@@ -133,9 +133,9 @@ def test_permission_is_checked_when_opening_only(share: Share) -> None:
     bob.create("fred", b"abc", 0o600)
     fd = bob.open("fred", os.O_RDWR)
     bob.chmod("fred", 0)
-    equal("content read after chmod to 0", bob.pread(fd, 9, 0), b"abc", code="content")
+    equal("content read after chmod to 0", bob.soon.pread(fd, 9, 0), b"abc", code="content")
     bob.pwrite(fd, b"X", 0)
-    equal("content read after a write after chmod to 0", bob.pread(fd, 9, 0), b"Xbc", code="content")
+    equal("content read after a write after chmod to 0", bob.soon.pread(fd, 9, 0), b"Xbc", code="content")
     bob.refuses(EACCES).open("fred")
 
 
@@ -151,7 +151,7 @@ def test_descriptor_allows_only_its_access_mode(share: Share) -> None:
     share.inside.refuses(EBADF).read(writing, 1)
     share.inside.refuses(EBADF).pread(writing, 1, 0)
     share.inside.refuses(EBADF).readv(writing, [1])
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"abc", code="content")
 
 
 @case("OPEN-210")
@@ -172,10 +172,12 @@ def test_permissions_set_outside_count_inside(share: Share) -> None:
     share.outside.create("fred", b"abc", 0o600)
     share.outside.chown("fred", 1001, 1001)
     bob, carol = share.inside.spawn("bob", uid=1001), share.inside.spawn("carol", uid=1002)
-    equal("content read by the user to whom the host gave it", bob.read(bob.open("fred"), 9), b"abc", code="content")
+    equal(
+        "content read by the user to whom the host gave it", bob.soon.read(bob.open("fred"), 9), b"abc", code="content"
+    )
     carol.refuses(EACCES).open("fred")
     if share.mount.cache in ("none", "mmap"):
         share.outside.chown("fred", 1002, 1002)
-        equal("content read by its next owner", carol.read(carol.open("fred"), 9), b"abc", code="content")
+        equal("content read by its next owner", carol.soon.read(carol.open("fred"), 9), b"abc", code="content")
         share.outside.chmod("fred", 0o004)
         carol.refuses(EACCES).open("fred")

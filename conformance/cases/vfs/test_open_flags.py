@@ -45,7 +45,7 @@ def test_nofollow_on_other_things(share: Share) -> None:
     share.inside.symlink("dir", "link")
     for name in ("dir/fred", "link/fred"):
         fd = share.inside.open(name, os.O_NOFOLLOW)
-        equal(f"content of {name!r} opened with O_NOFOLLOW", share.inside.read(fd, 9), b"abc", code="content")
+        equal(f"content of {name!r} opened with O_NOFOLLOW", share.inside.soon.read(fd, 9), b"abc", code="content")
 
 
 @case("OPEN-103")
@@ -67,7 +67,7 @@ def test_directory_on_a_directory(share: Share) -> None:
     share.inside.symlink("dir", "link")
     for name in ("dir", "link"):
         fd = share.inside.open(name, os.O_DIRECTORY)
-        fields(f"{name!r} opened with O_DIRECTORY", share.inside.fstat(fd), type=stat.S_IFDIR)
+        fields(f"{name!r} opened with O_DIRECTORY", share.inside.soon.fstat(fd), type=stat.S_IFDIR)
     share.inside.refuses(ENOTDIR, ELOOP).open("link", os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
@@ -78,7 +78,7 @@ def test_path_descriptor(share: Share) -> None:
     Source: open(2) "O_PATH"."""
     share.inside.create("fred", b"abc", 0o640)
     fd = share.inside.open("fred", O_PATH)
-    fields("the O_PATH descriptor's file", share.inside.fstat(fd), size=3)
+    fields("the O_PATH descriptor's file", share.inside.soon.fstat(fd), size=3)
     share.inside.refuses(EBADF).read(fd, 1)
     share.inside.refuses(EBADF).write(fd, b"x")
     share.inside.refuses(EBADF).fchmod(fd, 0o777)
@@ -89,7 +89,7 @@ def test_path_descriptor(share: Share) -> None:
     equal("size of 'fred'", share.same(share.content("fred"))[0], 3, code="field:size")
     at = share.inside.open(".", O_PATH | os.O_DIRECTORY)
     below = share.inside.open("fred", dir_fd=at)
-    equal("content of the file below an O_PATH descriptor", share.inside.read(below, 9), b"abc", code="content")
+    equal("content of the file below an O_PATH descriptor", share.inside.soon.read(below, 9), b"abc", code="content")
 
 
 @case("OPEN-106", covers=[Treadlink])
@@ -98,7 +98,7 @@ def test_path_of_a_link(share: Share) -> None:
     Source: open(2) "If pathname is a symbolic link and the O_NOFOLLOW flag is also specified"."""
     share.inside.symlink("some/where", "link")
     fd = share.inside.open("link", O_PATH | os.O_NOFOLLOW)
-    fields("the link opened with O_PATH|O_NOFOLLOW", share.inside.fstat(fd), type=stat.S_IFLNK)
+    fields("the link opened with O_PATH|O_NOFOLLOW", share.inside.soon.fstat(fd), type=stat.S_IFLNK)
     text = share.inside.readlink("", dir_fd=fd)
     equal("text of the link opened with O_PATH|O_NOFOLLOW", text, "some/where", code="field:target")
 
@@ -109,7 +109,7 @@ def test_path_needs_no_permission_on_the_file(share: Share) -> None:
     Source: open(2) "Opening a file ... with the O_PATH flag requires no permissions on the object itself"."""
     share.inside.create("fred", b"", 0)
     bob = share.inside.spawn("bob", uid=1001)
-    fields("the file of mode 0 opened with O_PATH", bob.fstat(bob.open("fred", O_PATH)), permissions=0)
+    fields("the file of mode 0 opened with O_PATH", bob.soon.fstat(bob.open("fred", O_PATH)), permissions=0)
 
 
 @case("OPEN-108")
@@ -118,7 +118,7 @@ def test_path_of_a_fifo_does_not_wait(share: Share) -> None:
     Source: open(2) "O_PATH: ... The file itself is not opened"."""
     make_node(share, "fifo", "pipe")
     fd = share.inside.open("pipe", O_PATH)
-    fields("the fifo opened with O_PATH", share.inside.fstat(fd), type=stat.S_IFIFO)
+    fields("the fifo opened with O_PATH", share.inside.soon.fstat(fd), type=stat.S_IFIFO)
 
 
 @case("OPEN-109", severity="linux")
@@ -130,8 +130,8 @@ def test_tmpfile(share: Share, excl: int) -> None:
     seen = works_or(share.inside, (EOPNOTSUPP,), "open", ".", os.O_TMPFILE | os.O_RDWR | excl, 0o600)
     if seen.errno is None:
         share.inside.pwrite(seen.value, b"abc", 0)
-        equal("content of the unnamed file", share.inside.pread(seen.value, 9, 0), b"abc", code="content")
-        fields("the unnamed file", share.inside.fstat(seen.value), nlink=0)
+        equal("content of the unnamed file", share.inside.soon.pread(seen.value, 9, 0), b"abc", code="content")
+        fields("the unnamed file", share.inside.soon.fstat(seen.value), nlink=0)
     equal("names in the case's directory", share.same(share.directory()), [], code="names")
 
 
@@ -202,7 +202,7 @@ def test_noatime_leaves_the_access_time(share: Share) -> None:
     share.inside.create("fred", b"abc")
     share.inside.utimensat("fred", 10**18, 2 * 10**18)
     fd = share.inside.open("fred", os.O_RDONLY | os.O_NOATIME)
-    equal("content of 'fred' inside", share.inside.read(fd, 9), b"abc", code="content")
+    equal("content of 'fred' inside", share.inside.soon.read(fd, 9), b"abc", code="content")
     fields("'fred'", share.same(share.stat("fred")), atime_ns=10**18)
     fields("'fred' outside", share.outside.stat("fred"), atime_ns=10**18)
 
@@ -215,7 +215,7 @@ def test_reading_moves_the_access_time(share: Share) -> None:
         raise Undrivable("the exported file system is mounted noatime")
     share.inside.create("fred", b"abc")
     share.inside.utimensat("fred", 10**18, 15 * 10**17)
-    equal("content of 'fred' inside", share.inside.read(share.inside.open("fred"), 9), b"abc", code="content")
+    equal("content of 'fred' inside", share.inside.soon.read(share.inside.open("fred"), 9), b"abc", code="content")
     atime = share.same(share.stat("fred"))["st_atime_ns"]
     holds("atime of 'fred' moves when it is read", atime > 10**18, seen=atime, code="field:atime_ns")
 
@@ -227,7 +227,7 @@ def test_noatime_of_another_users_file(share: Share) -> None:
     share.inside.create("fred", b"abc", 0o644)
     bob = share.inside.spawn("bob", uid=1001)
     bob.refuses(EPERM).open("fred", os.O_RDONLY | os.O_NOATIME)
-    equal("content read without O_NOATIME", bob.read(bob.open("fred"), 9), b"abc", code="content")
+    equal("content read without O_NOATIME", bob.soon.read(bob.open("fred"), 9), b"abc", code="content")
 
 
 @case("OPEN-117")
@@ -237,10 +237,10 @@ def test_nonblock_on_a_fifo(share: Share) -> None:
     make_node(share, "fifo", "pipe")
     share.inside.refuses(ENXIO).open("pipe", os.O_WRONLY | os.O_NONBLOCK)
     reader = share.inside.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
-    equal("bytes read from a fifo without a writer", share.inside.read(reader, 9), b"", code="content")
+    equal("bytes read from a fifo without a writer", share.inside.soon.read(reader, 9), b"", code="content")
     writer = share.inside.open("pipe", os.O_WRONLY | os.O_NONBLOCK)
     share.inside.write(writer, b"through")
-    equal("bytes read from the fifo", share.inside.read(reader, 9), b"through", code="content")
+    equal("bytes read from the fifo", share.inside.soon.read(reader, 9), b"through", code="content")
 
 
 @case("OPEN-118")
@@ -253,7 +253,7 @@ def test_blocking_open_of_a_fifo(share: Share) -> None:
     holds("open(O_WRONLY) of a fifo waits for a reader", not waiting.finished(0.15), code="returned")
     fd = reader.open("pipe", os.O_RDONLY)
     writer.write(waiting.result(), b"abc")
-    equal("bytes read from the fifo", reader.read(fd, 9), b"abc", code="content")
+    equal("bytes read from the fifo", reader.soon.read(fd, 9), b"abc", code="content")
 
 
 @case("OPEN-119")
@@ -279,7 +279,7 @@ def test_flags_without_meaning_for_a_file(share: Share, flag: int) -> None:
     fd = share.inside.open("fred", os.O_CREAT | os.O_EXCL | os.O_RDWR | flag, 0o640)
     share.inside.write(fd, b"abc")
     again = share.inside.open("fred", os.O_RDWR | flag)
-    equal("content read through another descriptor", share.inside.read(again, 9), b"abc", code="content")
+    equal("content read through another descriptor", share.inside.soon.read(again, 9), b"abc", code="content")
     fields("'fred'", share.same(share.stat("fred")), permissions=0o640)
 
 
@@ -301,7 +301,7 @@ def test_reopen_through_proc(share: Share) -> None:
     fd = share.inside.open(f"/proc/self/fd/{held}", os.O_RDWR)
     with share.without_comparison():
         share.inside.pwrite(fd, b"X", 0)
-    equal("content read through /proc/self/fd", share.inside.pread(fd, 9, 0), b"Xbc", code="content")
+    equal("content read through /proc/self/fd", share.inside.soon.pread(fd, 9, 0), b"Xbc", code="content")
     share.same(share.stat("fred"))
 
 

@@ -52,8 +52,8 @@ def test_dots_and_slashes(share: Share) -> None:
     share.inside.create("a/fred", b"abc")
     inode = share.inside.stat("a/fred")["st_ino"]
     for path in ("./a/fred", "a//fred", "a/./fred", "a/b/../fred", "a/../a/b/.././/fred", "a/b/../../a/fred"):
-        fields(f"{path!r} inside", share.inside.stat(path), ino=inode)
-    fields("'a/b/..' inside", share.inside.stat("a/b/.."), ino=share.inside.stat("a")["st_ino"])
+        fields(f"{path!r} inside", share.inside.soon.stat(path), ino=inode)
+    fields("'a/b/..' inside", share.inside.soon.stat("a/b/.."), ino=share.inside.stat("a")["st_ino"])
     share.inside.refuses(ENOENT).stat("a/nobody/../fred")
     share.inside.refuses(ENOTDIR).stat("a/fred/../fred")
     share.inside.refuses(ENOTDIR).stat("a/fred/.")
@@ -73,7 +73,7 @@ def test_longest_path(share: Share) -> None:
             if len(path) != length:
                 raise SuiteError(f"a path of {len(path)} bytes, not {length}")
             if works:
-                equal(f"content by a path of {length} bytes", share.inside.slurp(path), b"abc", code="content")
+                equal(f"content by a path of {length} bytes", share.inside.soon.slurp(path), b"abc", code="content")
                 share.inside.chmod(path, 0o600)
                 share.inside.rename(path, path[:-1] + "k")
                 share.inside.rename(path[:-1] + "k", path)
@@ -118,8 +118,8 @@ def test_another_user_goes_deep_at_once(share: Share, depth: int) -> None:
     share.inside.stat(f"{deep}/fred")
     at = share.inside.open(deep, DIRECTORY)
     user = share.inside.spawn("user", uid=1100 + depth)
-    equal(f"content of a file {depth} directories deep", user.slurp(f"{deep}/fred"), b"abc", code="content")
-    equal(f"names {depth} directories deep", user.listdir(deep), ["fred"], code="names")
+    equal(f"content of a file {depth} directories deep", user.soon.slurp(f"{deep}/fred"), b"abc", code="content")
+    equal(f"names {depth} directories deep", user.soon.listdir(deep), ["fred"], code="names")
     share.inside.close(at)
 
 
@@ -136,7 +136,7 @@ def test_deeper_than_a_path_can_say(share: Share) -> None:
         fd = share.inside.open("fred", os.O_RDWR, dir_fd=fds[-1])
         share.inside.write(fd, b"abc")
         share.inside.fsync(fd)
-        fields("the open file inside", share.inside.fstat(fd), mode=0o100640)
+        fields("the open file inside", share.inside.soon.fstat(fd), mode=0o100640)
         share.inside.renameat(fds[-1], "fred", fds[-1], "george")
         outside = down(share.outside, names, make=False)
         theirs = share.outside.open("george", dir_fd=outside[-1])
@@ -185,12 +185,12 @@ def test_working_directory_deep_down(share: Share) -> None:
     share.inside.create("top", b"abc")
     walker = share.inside.spawn("walker")
     walker.chdir(deep)
-    equal("working directory of the process", walker.getcwd(), f"{share.inside.root}/{deep}")
+    equal("working directory of the process", walker.soon.getcwd(), f"{share.inside.root}/{deep}")
     cwd = walker.open(f"/proc/{walker.getpid()}/cwd", DIRECTORY)
     fd = walker.open("../" * 10 + "top", dir_fd=cwd)
-    equal("content of the file ten directories up", walker.read(fd, 9), b"abc", code="content")
+    equal("content of the file ten directories up", walker.soon.read(fd, 9), b"abc", code="content")
     walker.chdir("d0")
-    equal("working directory after chdir back up", walker.getcwd(), f"{share.inside.root}/d0")
+    equal("working directory after chdir back up", walker.soon.getcwd(), f"{share.inside.root}/d0")
 
 
 @case("PATHS-008")
@@ -202,14 +202,14 @@ def test_search_permission_on_every_component(share: Share) -> None:
         share.inside.mkdir(path, 0o711)
     share.inside.create("a/b/c/fred", b"abc", 0o644)
     user = share.inside.spawn("user", uid=1001)
-    equal("content of 'a/b/c/fred' read by the user", user.slurp("a/b/c/fred"), b"abc", code="content")
+    equal("content of 'a/b/c/fred' read by the user", user.soon.slurp("a/b/c/fred"), b"abc", code="content")
     for path in ("a", "a/b", "a/b/c"):
         share.inside.chmod(path, 0o744)
         user.refuses(EACCES).open("a/b/c/fred")
         user.refuses(EACCES).stat("a/b/c/fred")
         user.refuses(EACCES).stat("a/b/c/nobody")
         share.inside.chmod(path, 0o711)
-    equal("content of 'a/b/c/fred' read by the user", user.slurp("a/b/c/fred"), b"abc", code="content")
+    equal("content of 'a/b/c/fred' read by the user", user.soon.slurp("a/b/c/fred"), b"abc", code="content")
 
 
 @case("PATHS-009", covers=[Twalk], caches=FRESH)
@@ -221,17 +221,17 @@ def test_a_component_changes_its_kind_outside(share: Share) -> None:
     share.inside.create("way/fred", b"one")
     share.inside.mkdir("other")
     share.inside.create("other/fred", b"two")
-    equal("content of 'way/fred' inside", share.inside.slurp("way/fred"), b"one", code="content")
+    equal("content of 'way/fred' inside", share.inside.soon.slurp("way/fred"), b"one", code="content")
     share.outside.rename("way", "kept")
     share.inside.refuses(ENOENT).open("way/fred")
     share.outside.create("way", b"a file")
     share.inside.refuses(ENOTDIR).open("way/fred")
     share.outside.unlink("way")
     share.host_symlink("other", "way")
-    equal("content through the link in place of 'way'", share.inside.slurp("way/fred"), b"two", code="content")
+    equal("content through the link in place of 'way'", share.inside.soon.slurp("way/fred"), b"two", code="content")
     share.outside.unlink("way")
     share.outside.rename("kept", "way")
-    equal("content of 'way/fred' after it came back", share.inside.slurp("way/fred"), b"one", code="content")
+    equal("content of 'way/fred' after it came back", share.inside.soon.slurp("way/fred"), b"one", code="content")
     fields("'way'", share.same(share.stat("way")), type=stat.S_IFDIR)
 
 
@@ -281,4 +281,4 @@ def test_a_wide_and_deep_tree(share: Share) -> None:
         found[vantage.name] = sorted(line.removeprefix(vantage.root) for line in listed)
     equal("files that find(1) lists inside and outside", found["inside"], found["outside"], code="names")
     equal("number of files that find(1) lists inside", len(found["inside"]), 24, code="names")
-    equal("content of '1/moved/4/fred' inside", share.inside.slurp("1/moved/4/fred"), b"2/4", code="content")
+    equal("content of '1/moved/4/fred' inside", share.inside.soon.slurp("1/moved/4/fred"), b"2/4", code="content")

@@ -140,7 +140,10 @@ def test_every_user_attaches_once(share: Share) -> None:
             seen = share.same(share.stat(f"f{uid}-{turn}"))
             fields(f"'f{uid}-{turn}'", seen, uid=uid, gid=uid + 1000, permissions=0o600)
             equal(
-                f"content of 'f{uid}-{turn}' read by its owner", person.slurp(f"f{uid}-{turn}"), b"mine", code="content"
+                f"content of 'f{uid}-{turn}' read by its owner",
+                person.soon.slurp(f"f{uid}-{turn}"),
+                b"mine",
+                code="content",
             )
             for other_uid, other in people.items():
                 if other_uid != uid:
@@ -161,10 +164,10 @@ def test_the_hosts_files_keep_others_out(share: Share) -> None:
     bob.refuses(EACCES).open("private/fred", READ)
     bob.refuses(EACCES).open("private", READ | os.O_DIRECTORY)
     bob.refuses(EACCES).create("private/new")
-    equal("content of 'team' read by a member of the group", bob.slurp("team"), b"team", code="content")
+    equal("content of 'team' read by a member of the group", bob.soon.slurp("team"), b"team", code="content")
     bob.refuses(EACCES).open("team", WRITE)
     carol = share.inside.spawn("carol", uid=1002)
-    equal("content of 'private/fred' read by its owner", carol.slurp("private/fred"), b"secret", code="content")
+    equal("content of 'private/fred' read by its owner", carol.soon.slurp("private/fred"), b"secret", code="content")
 
 
 @case("PERM-007", needs=["guest-root"], covers=[Tlcreate])
@@ -196,11 +199,11 @@ def test_root_passes(share: Share) -> None:
     bob.create("d/fred", b"secret")
     bob.chmod("d/fred", 0)
     bob.chmod("d", 0)
-    equal("content of 'd/fred' inside", share.inside.slurp("d/fred"), b"secret", code="content")
+    equal("content of 'd/fred' inside", share.inside.soon.slurp("d/fred"), b"secret", code="content")
     fd = share.inside.open("d/fred", os.O_RDWR)
     share.inside.write(fd, b"SECRET")
     share.inside.close(fd)
-    equal("content of 'd/fred' after root wrote", share.inside.slurp("d/fred"), b"SECRET", code="content")
+    equal("content of 'd/fred' after root wrote", share.inside.soon.slurp("d/fred"), b"SECRET", code="content")
     share.inside.create("d/roots")
     equal("names in 'd'", share.same(share.directory("d")), ["fred", "roots"], code="names")
 
@@ -214,7 +217,7 @@ def test_a_file_may_be_made_that_its_maker_cannot_reopen(share: Share) -> None:
     for mode in (0, 0o200, 0o444):
         fd = bob.open(f"f{mode:o}", os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         equal(f"bytes that write() to a new file of mode {mode:#o} wrote", bob.write(fd, b"written"), 7)
-        equal(f"content of a new file of mode {mode:#o}", bob.pread(fd, 10, 0), b"written", code="content")
+        equal(f"content of a new file of mode {mode:#o}", bob.soon.pread(fd, 10, 0), b"written", code="content")
         bob.close(fd)
         bob.refuses(EACCES).open(f"f{mode:o}", os.O_RDWR)
     equal("names in the directory", share.same(share.directory()), ["f0", "f200", "f444"], code="names")
@@ -230,12 +233,12 @@ def test_search_permission_on_the_whole_way(share: Share) -> None:
     share.inside.create("a/b/c/fred", b"deep")
     bob = share.inside.spawn("bob", uid=1001)
     share.inside.chmod("a/b", 0o711)
-    equal("content of 'a/b/c/fred' read by the user", bob.slurp("a/b/c/fred"), b"deep", code="content")
+    equal("content of 'a/b/c/fred' read by the user", bob.soon.slurp("a/b/c/fred"), b"deep", code="content")
     bob.refuses(EACCES).listdir("a/b")
     share.inside.chmod("a/b", 0o744)
     bob.refuses(EACCES).slurp("a/b/c/fred")
     bob.refuses(EACCES).stat("a/b/c")
-    equal("content of 'a/b/c/fred' inside", share.inside.slurp("a/b/c/fred"), b"deep", code="content")
+    equal("content of 'a/b/c/fred' inside", share.inside.soon.slurp("a/b/c/fred"), b"deep", code="content")
 
 
 @case("PERM-011", needs=["guest-root"], covers=[Trenameat])
@@ -264,5 +267,5 @@ def test_an_owner_without_bits_is_refused_though_others_may(share: Share) -> Non
     bob.chmod("fred", 0o077)
     bob.refuses(EACCES).open("fred", READ)
     carol, dave = share.inside.spawn("carol", uid=1002, gid=1002), share.inside.spawn("dave", uid=1003, gid=TEAM)
-    equal("content of 'fred' read by another user", carol.slurp("fred"), b"content", code="content")
-    equal("content of 'fred' read by a member of the group", dave.slurp("fred"), b"content", code="content")
+    equal("content of 'fred' read by another user", carol.soon.slurp("fred"), b"content", code="content")
+    equal("content of 'fred' read by a member of the group", dave.soon.slurp("fred"), b"content", code="content")

@@ -38,7 +38,7 @@ def test_rename_gives_a_new_name(share: Share) -> None:
     share.gone("fred")
     after = share.same(share.stat("george"))
     changes("the file by rename(2)", before, after, may={"ctime_ns"})
-    equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
+    equal("content of 'george' inside", share.inside.soon.slurp("george"), b"abc", code="content")
     equal("names in the case's directory", share.same(share.directory()), ["george"], code="names")
     share.inside.refuses(ENOENT).rename("fred", "third")
 
@@ -74,8 +74,8 @@ def test_rename_replaces_a_file(share: Share) -> None:
     share.gone("new")
     seen = share.same(share.stat("old"))
     fields("'old' after 'new' replaced it", seen, ino=inode, permissions=0o600)
-    equal("content of 'old' inside", share.inside.slurp("old"), b"new content", code="content")
-    equal("content of 'second' inside", share.inside.slurp("second"), b"old", code="content")
+    equal("content of 'old' inside", share.inside.soon.slurp("old"), b"new content", code="content")
+    equal("content of 'second' inside", share.inside.soon.slurp("second"), b"old", code="content")
     if share.mount.cache in FRESH:
         fields("'second'", share.same(share.stat("second")), nlink=1)
 
@@ -97,7 +97,12 @@ def test_an_open_file_that_was_replaced(share: Share) -> None:
     share.inside.pwrite(new, b"NEW", 0)
     share.inside.fsync(new)
     equal("content of 'config' outside", share.outside.slurp("config"), b"NEW configuration", code="content")
-    equal("content read by the replaced file's descriptor then", share.inside.pread(old, 3, 0), b"old", code="content")
+    equal(
+        "content read by the replaced file's descriptor then",
+        share.inside.soon.pread(old, 3, 0),
+        b"old",
+        code="content",
+    )
 
 
 @case("RENAME-005", covers=[Trenameat])
@@ -142,12 +147,12 @@ def test_rename_of_a_directory_takes_its_tree(share: Share) -> None:
     share.inside.symlink("fred", "a/b/link")
     share.inside.mkdir("other")
     share.inside.rename("a", "other/z")
-    equal("content of 'other/z/b/link' inside", share.inside.slurp("other/z/b/link"), b"abc", code="content")
+    equal("content of 'other/z/b/link' inside", share.inside.soon.slurp("other/z/b/link"), b"abc", code="content")
     for path in ("a", "a/b", "a/b/fred"):
         share.inside.refuses(ENOENT).stat(path)
     equal("names in the case's directory", share.same(share.directory()), ["other"], code="names")
     equal("names in 'other/z/b'", share.same(share.directory("other/z/b")), ["fred", "link"], code="names")
-    fields("'other/z/..' inside", share.inside.stat("other/z/.."), ino=share.inside.stat("other")["st_ino"])
+    fields("'other/z/..' inside", share.inside.soon.stat("other/z/.."), ino=share.inside.stat("other")["st_ino"])
     share.inside.create("other/z/b/new")
     share.same(share.stat("other/z/b/new"))
 
@@ -167,7 +172,7 @@ def test_open_files_below_a_renamed_directory(share: Share) -> None:
     share.inside.rename("a", "z")
     share.inside.rename("z/b", "z/c")
     with share.without_comparison():  # the agent knows the descriptors by their old names
-        equal("bytes read by the open file", share.inside.pread(fd, 4, 2), b"2345", code="content")
+        equal("bytes read by the open file", share.inside.soon.pread(fd, 4, 2), b"2345", code="content")
         share.inside.pwrite(fd, b"AB", 0)
         share.inside.ftruncate(fd, 5)
         share.inside.fchmod(fd, 0o600)
@@ -175,7 +180,9 @@ def test_open_files_below_a_renamed_directory(share: Share) -> None:
         seen = share.inside.fstat(fd)
         fields("the open file inside", seen, size=5, permissions=0o600)
         below = share.inside.open("fred", dir_fd=at)
-        equal("content of the file below the open directory", share.inside.read(below, 9), b"AB234", code="content")
+        equal(
+            "content of the file below the open directory", share.inside.soon.read(below, 9), b"AB234", code="content"
+        )
         share.inside.mkdir("new", dir_fd=at)
         names = sorted(e[0] for e in share.inside.getdents(at))
     equal("names read by the open directory", names, [".", "..", "fred", "new"], code="names")
@@ -193,13 +200,13 @@ def test_an_open_file_through_its_own_rename(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     share.inside.rename("fred", "dir/george")
     with share.without_comparison():
-        fields("the open file inside", share.inside.fstat(fd), size=3)
+        fields("the open file inside", share.inside.soon.fstat(fd), size=3)
         share.inside.pwrite(fd, b"defg", 3)
         share.inside.futimens(fd, 10**18, 10**18)
         share.inside.fsync(fd)
         share.inside.create("fred", b"another file of the old name")
-        equal("content read by the open file", share.inside.pread(fd, 100, 0), b"abcdefg", code="content")
-        fields("the open file after the old name was taken", share.inside.fstat(fd), size=7)
+        equal("content read by the open file", share.inside.soon.pread(fd, 100, 0), b"abcdefg", code="content")
+        fields("the open file after the old name was taken", share.inside.soon.fstat(fd), size=7)
     share.same(share.content("dir/george"))
     share.same(share.stat("dir/george"))
     share.same(share.stat("fred"))
@@ -213,7 +220,7 @@ def test_rename_of_a_working_directory(share: Share) -> None:
     walker = share.inside.spawn("walker")
     walker.chdir("here")
     share.inside.rename("here", "there")
-    equal("working directory after its rename", walker.getcwd(), f"{share.inside.root}/there")
+    equal("working directory after its rename", walker.soon.getcwd(), f"{share.inside.root}/there")
     at = walker.open(f"/proc/{walker.getpid()}/cwd", os.O_RDONLY | os.O_DIRECTORY)
     with share.without_comparison():
         walker.mkdir("new", dir_fd=at)
@@ -254,7 +261,7 @@ def test_rename_onto_a_directory_the_host_put_a_file_into(share: Share) -> None:
     Source: rename(2) "ENOTEMPTY or EEXIST"; only the server knows."""
     share.inside.mkdir("old")
     share.inside.mkdir("new")
-    equal("names in 'new' inside", share.inside.listdir("new"), [], code="names")
+    equal("names in 'new' inside", share.inside.soon.listdir("new"), [], code="names")
     share.outside.create("new/george")
     share.inside.refuses(ENOTEMPTY, EEXIST).rename("old", "new")
     equal("names in 'new'", share.same(share.directory("new")), ["george"], code="names")
@@ -311,8 +318,8 @@ def test_rename_of_symbolic_links(share: Share) -> None:
     equal("text of the symbolic link 'dangling'", share.same(share.link("dangling")), "target", code="field:target")
     share.inside.create("file", b"replaces the link")
     share.inside.rename("file", "dangling")
-    equal("content of 'target' inside", share.inside.slurp("target"), b"abc", code="content")
-    equal("content of 'dangling' inside", share.inside.slurp("dangling"), b"replaces the link", code="content")
+    equal("content of 'target' inside", share.inside.soon.slurp("target"), b"abc", code="content")
+    equal("content of 'dangling' inside", share.inside.soon.slurp("dangling"), b"replaces the link", code="content")
     equal("names in the case's directory", share.same(share.directory()), ["dangling", "target"], code="names")
 
 
@@ -328,7 +335,7 @@ def test_rename_of_special_files(share: Share) -> None:
     fields("'sock'", share.same(share.stat("sock")), type=stat.S_IFSOCK)
     share.inside.create("file", b"abc")
     share.inside.rename("file", "pipe")
-    equal("content of 'pipe' inside", share.inside.slurp("pipe"), b"abc", code="content")
+    equal("content of 'pipe' inside", share.inside.soon.slurp("pipe"), b"abc", code="content")
     equal("names in the case's directory", share.same(share.directory()), ["pipe", "sock"], code="names")
 
 
@@ -374,7 +381,7 @@ def test_rename_over_a_read_only_file(share: Share) -> None:
     user.create("new", b"new")
     share.inside.create("old", b"old", 0o444)
     user.rename("new", "old")
-    equal("content of 'old' inside", share.inside.slurp("old"), b"new", code="content")
+    equal("content of 'old' inside", share.inside.soon.slurp("old"), b"new", code="content")
     fields("'old'", share.same(share.stat("old")), uid=1001)
 
 
@@ -406,8 +413,8 @@ def test_renames_made_outside(share: Share) -> None:
     share.outside.rename("fred", "george")
     share.outside.rename("dir", "moved")
     share.inside.refuses(ENOENT).open("fred")
-    equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
-    equal("content of 'moved/below' inside", share.inside.slurp("moved/below"), b"below", code="content")
+    equal("content of 'george' inside", share.inside.soon.slurp("george"), b"abc", code="content")
+    equal("content of 'moved/below' inside", share.inside.soon.slurp("moved/below"), b"below", code="content")
     share.inside.refuses(ENOENT).rename("fred", "third")
     share.inside.rename("george", "fred")
     equal("names in the case's directory", share.same(share.directory()), ["fred", "moved"], code="names")
@@ -425,7 +432,7 @@ def test_the_old_name_used_again(share: Share) -> None:
         share.inside.rename("log", "log.1")
     share.inside.create("log", b"third")
     for name, content in (("log", b"third"), ("log.1", b"second"), ("log.2", b"first")):
-        equal(f"content of {name!r} inside", share.inside.slurp(name), content, code="content")
+        equal(f"content of {name!r} inside", share.inside.soon.slurp(name), content, code="content")
     inodes = {share.same(share.stat(n))["st_ino"] for n in ("log", "log.1", "log.2")}
     equal("number of different inode numbers of the three files", len(inodes), 3, code="field:ino")
 
@@ -449,8 +456,8 @@ def test_many_renames_of_one_file(share: Share) -> None:
         for i in range(40):
             share.inside.rename(f"name{i}", f"name{i + 1}")
     equal("names in the case's directory", share.same(share.directory()), ["name40"], code="names")
-    equal("content read by the descriptor", share.inside.pread(fd, 9, 0), b"abc", code="content")
-    fields("the open file inside", share.inside.fstat(fd), nlink=1)
+    equal("content read by the descriptor", share.inside.soon.pread(fd, 9, 0), b"abc", code="content")
+    fields("the open file inside", share.inside.soon.fstat(fd), nlink=1)
     share.same(share.stat("name40"))
 
 

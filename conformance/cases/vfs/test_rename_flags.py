@@ -26,7 +26,7 @@ def test_no_flags(share: Share) -> None:
     share.inside.create("george", b"replaced")
     share.inside.renameat2("fred", "george", 0)
     share.gone("fred")
-    equal("content of 'george' inside", share.inside.slurp("george"), b"abc", code="content")
+    equal("content of 'george' inside", share.inside.soon.slurp("george"), b"abc", code="content")
 
 
 @case("RENAMEFLAGS-002", severity="linux", cached_too=True)
@@ -37,7 +37,7 @@ def test_noreplace_of_a_taken_name(share: Share) -> None:
     share.inside.create("fred", b"abc")
     share.inside.create("george", b"stays")
     share.inside.refuses(EEXIST).renameat2("fred", "george", NOREPLACE)
-    equal("content of 'george' inside", share.inside.slurp("george"), b"stays", code="content")
+    equal("content of 'george' inside", share.inside.soon.slurp("george"), b"stays", code="content")
     equal("names in the case's directory", share.same(share.directory()), ["fred", "george"], code="names")
 
 
@@ -50,7 +50,7 @@ def test_noreplace_of_a_free_name(share: Share) -> None:
     seen = works_or(share.inside, BY_9P, "renameat2", "fred", "george", NOREPLACE)
     there = "george" if seen.errno is None else "fred"
     equal("names in the case's directory", share.same(share.directory()), [there], code="names")
-    equal(f"content of {there!r} inside", share.inside.slurp(there), b"abc", code="content")
+    equal(f"content of {there!r} inside", share.inside.soon.slurp(there), b"abc", code="content")
 
 
 @case("RENAMEFLAGS-004", severity="linux", about="agreement")
@@ -67,9 +67,9 @@ def test_exchange(share: Share, second: str) -> None:
     seen = works_or(share.inside, BY_9P, "renameat2", "one", "two", EXCHANGE)
     one, two = ("two", "one") if seen.errno is None else ("one", "two")
     equal("names in the case's directory", share.same(share.directory()), ["one", "two"], code="names")
-    equal(f"content of {one!r}, which was 'one',", share.inside.slurp(one), b"1", code="content")
+    equal(f"content of {one!r}, which was 'one',", share.inside.soon.slurp(one), b"1", code="content")
     path = two if second == "file" else two + "/fred"
-    equal(f"content of {path!r}, which was below 'two',", share.inside.slurp(path), b"2", code="content")
+    equal(f"content of {path!r}, which was below 'two',", share.inside.soon.slurp(path), b"2", code="content")
     share.same(share.stat("one"))
     share.same(share.stat("two"))
 
@@ -106,4 +106,4 @@ def test_flags_that_cannot_be(share: Share, flags: int) -> None:
     share.inside.create("two", b"2")
     share.inside.refuses(EINVAL).renameat2("one", "two", flags)
     for name, content in (("one", b"1"), ("two", b"2")):
-        equal(f"content of {name!r} inside", share.inside.slurp(name), content, code="content")
+        equal(f"content of {name!r} inside", share.inside.soon.slurp(name), content, code="content")

@@ -88,7 +88,7 @@ def test_a_user_who_is_new_to_the_server(share: Share) -> None:
     itself; 9P2000.L Tattach n_uname[4]."""
     share.inside.create("fred", b"abc", 0o644)
     user = share.inside.spawn("user", uid=4321)
-    equal("content of 'fred' read by the new user", user.slurp("fred"), b"abc", code="content")
+    equal("content of 'fred' read by the new user", user.soon.slurp("fred"), b"abc", code="content")
     user.create("mine", b"abc")
     fields("'mine'", share.same(share.stat("mine")), uid=4321)
 
@@ -165,12 +165,12 @@ def test_umount_of_a_busy_share(share: Share) -> None:
         share.inside.refuses(EBUSY).umount2(WHERE)
         share.inside.umount2(WHERE, MNT_DETACH)
         share.inside.write(fd, b"abc")
-        equal("content read after umount2(MNT_DETACH)", share.inside.pread(fd, 9, 0), b"abc", code="content")
+        equal("content read after umount2(MNT_DETACH)", share.inside.soon.pread(fd, 9, 0), b"abc", code="content")
         share.inside.refuses(EBUSY).mount(tag, WHERE, "9p", 0, options)
         share.inside.close(fd)
         equal("content outside", share.outside.slurp(f"{export}/scratch/fred"), b"abc", code="content")
         share.inside.mount(tag, WHERE, "9p", 0, options)
-        equal("content after a new mount", share.inside.slurp(f"{WHERE}/scratch/fred"), b"abc", code="content")
+        equal("content after a new mount", share.inside.soon.slurp(f"{WHERE}/scratch/fred"), b"abc", code="content")
 
 
 CHANGES: dict[str, tuple[Any, ...]] = {
@@ -203,7 +203,7 @@ def test_read_only_mount(share: Share) -> None:
         share.outside.mkdir(f"{export}/scratch/dir")
         share.outside.create(f"{export}/scratch/fred", b"abc")
         before = share.outside.lstat(f"{export}/scratch/fred")
-        equal("content inside", share.inside.slurp(f"{WHERE}/scratch/fred"), b"abc", code="content")
+        equal("content inside", share.inside.soon.slurp(f"{WHERE}/scratch/fred"), b"abc", code="content")
         for op, arguments in CHANGES.items():
             seen = outcome(share.inside, op, *_below(op, arguments))
             equal(
@@ -295,7 +295,7 @@ def test_the_older_dialect_removes(share: Share) -> None:
         share.inside.create("dir/fred", b"abc")
         equal("content of 'dir/fred' outside", share.outside.slurp("dir/fred"), b"abc", code="content")
         share.inside.rename("dir/fred", "dir/george")
-        equal("names in 'dir' inside", share.inside.listdir("dir"), ["george"], code="names")
+        equal("names in 'dir' inside", share.inside.soon.listdir("dir"), ["george"], code="names")
         share.inside.unlink("dir/george")
         share.gone("dir/george")
         share.inside.rmdir("dir")
@@ -330,7 +330,7 @@ def test_a_process_killed_in_fsync(share: Share) -> None:
         share.inside.sleep(0.004)
         victim.kill()
         share.same(share.stat(f"fred{turn}"))
-        fields(f"'fred{turn}' inside", share.inside.stat(f"fred{turn}"), size=size)
+        fields(f"'fred{turn}' inside", share.inside.soon.stat(f"fred{turn}"), size=size)
         has_pattern(f"'fred{turn}' outside", share.outside, f"fred{turn}", size, turn)
         share.inside.unlink(f"fred{turn}")
     share.inside.create("after", b"abc")

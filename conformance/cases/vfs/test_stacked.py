@@ -75,11 +75,11 @@ def test_a_bind_mount_of_a_directory(share: Share) -> None:
     share.inside.mkdir("to", 0o755)
     with share.without_comparison(), mounted(share, "--bind", f"{root}/from", f"{root}/to"):
         share.inside.create("to/file", b"bound", 0o644)
-        equal("content of 'from/file'", share.inside.slurp("from/file"), b"bound", code="content")
+        equal("content of 'from/file'", share.inside.soon.slurp("from/file"), b"bound", code="content")
         share.inside.rename("from", "moved")
-        equal("content of 'to/file' after the rename", share.inside.slurp("to/file"), b"bound", code="content")
-    equal("names of 'to' without the mount", share.inside.listdir("to"), [], code="names")
-    equal("content of 'moved/file'", share.inside.slurp("moved/file"), b"bound", code="content")
+        equal("content of 'to/file' after the rename", share.inside.soon.slurp("to/file"), b"bound", code="content")
+    equal("names of 'to' without the mount", share.inside.soon.listdir("to"), [], code="names")
+    equal("content of 'moved/file'", share.inside.soon.slurp("moved/file"), b"bound", code="content")
 
 
 @case("STACKED-002", covers=[Twalk, Tlopen, Tread], needs=["guest-root"], cached_too=True)
@@ -129,7 +129,7 @@ def test_a_mount_namespace_of_its_own(share: Share) -> None:
     with share.without_comparison():
         said = ran(share, "unshare", "--mount", "sh", "-c", script)
     equal("what a process in the namespace sees", said.splitlines(), ["bound", "read-only"])
-    equal("names in 'to' outside of the namespace", share.inside.listdir("to"), [], code="names")
+    equal("names in 'to' outside of the namespace", share.inside.soon.listdir("to"), [], code="names")
     share.inside.create("from/new", b"", 0o644)
 
 
@@ -201,5 +201,5 @@ def test_a_swap_file_is_refused(share: Share) -> None:
         if share.inside.run(["swapon", f"{root}/swap"])["status"] == 0:
             ran(share, "swapoff", f"{root}/swap")
         else:
-            equal("bytes of a swap file that was refused", share.inside.slurp("swap"), written, code="content")
-    equal("content of 'beside'", share.inside.slurp("beside"), b"abc", code="content")
+            equal("bytes of a swap file that was refused", share.inside.soon.slurp("swap"), written, code="content")
+    equal("content of 'beside'", share.inside.soon.slurp("beside"), b"abc", code="content")

@@ -103,7 +103,7 @@ def test_fstat_is_stat(share: Share) -> None:
     ):
         fd = share.inside.open(name, flags)
         what = f"fstat(2) of {name!r} opened with {flags:#o}, compared with stat(2),"
-        fields(what, share.inside.fstat(fd), **plain(share.inside.stat(name)))
+        fields(what, share.inside.soon.fstat(fd), **plain(share.inside.stat(name)))
         share.inside.close(fd)
     share.same(share.stat("fred"))
     share.same(share.stat("d"))
@@ -116,7 +116,7 @@ def test_size(share: Share) -> None:
     for size in (0, 1, 4095, 4096, 4097, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**40 + 1):
         share.outside.create(f"f{size}")
         share.outside.truncate(f"f{size}", size)
-        fields(f"'f{size}' inside", share.inside.stat(f"f{size}"), size=size)
+        fields(f"'f{size}' inside", share.inside.soon.stat(f"f{size}"), size=size)
         share.same(share.stat(f"f{size}"))
 
 
@@ -124,12 +124,12 @@ def test_size(share: Share) -> None:
 def test_link_count(share: Share) -> None:
     """st_nlink counts the names of a file.  Source: POSIX <sys/stat.h>; Rgetattr.nlink."""
     share.outside.create("f0")
-    fields("'f0' inside", share.inside.stat("f0"), nlink=1)
+    fields("'f0' inside", share.inside.soon.stat("f0"), nlink=1)
     share.outside.link("f0", "other")
-    fields("'other' inside", share.inside.stat("other"), nlink=2)
+    fields("'other' inside", share.inside.soon.stat("other"), nlink=2)
     with share.without_comparison():
         share.outside.repeat(298, "link", "f0", "f0-%d")
-    fields("'f0-297' inside", share.inside.stat("f0-297"), nlink=300)
+    fields("'f0-297' inside", share.inside.soon.stat("f0-297"), nlink=300)
     share.same(share.stat("f0"))
 
 
@@ -140,9 +140,9 @@ def test_link_count_of_a_directory_follows_the_host(share: Share) -> None:
     share.inside.mkdir("d")
     for name in ("a", "b", "c"):
         share.inside.mkdir(f"d/{name}")
-        fields(f"'d' after mkdir of {name!r}", share.inside.stat("d"), nlink=share.outside.stat("d")["st_nlink"])
+        fields(f"'d' after mkdir of {name!r}", share.inside.soon.stat("d"), nlink=share.outside.stat("d")["st_nlink"])
     share.inside.rmdir("d/b")
-    fields("'d' after rmdir of 'b'", share.inside.stat("d"), nlink=share.outside.stat("d")["st_nlink"])
+    fields("'d' after rmdir of 'b'", share.inside.soon.stat("d"), nlink=share.outside.stat("d")["st_nlink"])
 
 
 def kept(share: Share, path: str, atime_ns: int, mtime_ns: int) -> None:
@@ -258,7 +258,7 @@ def test_inode_identity(share: Share) -> None:
     share.inside.rename("a", "c")
     share.inside.overwrite("c", b"longer than before")
     share.inside.chmod("c", 0o600)
-    fields("'a' after its rename to 'c'", share.inside.stat("c"), ino=a)
+    fields("'a' after its rename to 'c'", share.inside.soon.stat("c"), ino=a)
     devices = {share.inside.stat(n)["st_dev"] for n in ("c", "b", ".")}
     equal("number of different st_dev of 'c', 'b' and '.'", len(devices), 1, code="field:dev")
     for name in ("c", "a2", "b"):
@@ -305,7 +305,7 @@ def test_an_open_descriptor_sees_what_the_host_changes(share: Share) -> None:
     share.host_sets_mode_and_owner()
     share.inside.create("fred", b"first")
     fd = share.inside.open("fred", os.O_RDONLY)
-    fields("the open file inside", share.inside.fstat(fd), size=5)
+    fields("the open file inside", share.inside.soon.fstat(fd), size=5)
     share.outside.overwrite("fred", b"second, longer")
     share.outside.chmod("fred", 0o604)
     seen = share.inside.fstat(fd)
@@ -332,15 +332,15 @@ def test_type_changed_by_the_host(share: Share) -> None:
     """A file that the host replaced by a directory of the same name is a directory at the next stat(2), and vice versa.
     Source: POSIX stat; fs/9p/vfs_inode.c v9fs_lookup_revalidate and v9fs_refresh_inode."""
     share.inside.create("fred", b"old")
-    fields("'fred' inside", share.inside.stat("fred"), type=stat.S_IFREG)
+    fields("'fred' inside", share.inside.soon.stat("fred"), type=stat.S_IFREG)
     with share.without_comparison():
         share.outside.unlink("fred")
         share.outside.mkdir("fred", 0o711)
-    fields("'fred' inside", share.inside.stat("fred"), type=stat.S_IFDIR)
+    fields("'fred' inside", share.inside.soon.stat("fred"), type=stat.S_IFDIR)
     with share.without_comparison():
         share.outside.rmdir("fred")
         share.host_symlink("elsewhere", "fred")
-    fields("'fred' inside", share.inside.lstat("fred"), type=stat.S_IFLNK)
+    fields("'fred' inside", share.inside.soon.lstat("fred"), type=stat.S_IFLNK)
 
 
 @case("STAT-020", covers=[Tgetattr])
@@ -351,10 +351,10 @@ def test_relative_to_a_directory_descriptor(share: Share) -> None:
     share.inside.create("d/fred", b"in d")
     share.inside.create("fred", b"in the case's directory")
     fd = share.inside.open("d", os.O_RDONLY | os.O_DIRECTORY)
-    fields("'fred' below the descriptor", share.inside.stat("fred", dir_fd=fd), size=4)
+    fields("'fred' below the descriptor", share.inside.soon.stat("fred", dir_fd=fd), size=4)
     seen = share.inside.lstat("fred", dir_fd=fd)
     fields("'fred' below the descriptor", seen, ino=share.inside.lstat("d/fred")["st_ino"])
-    fields("'../fred' from the descriptor", share.inside.stat("../fred", dir_fd=fd), size=23)
+    fields("'../fred' from the descriptor", share.inside.soon.stat("../fred", dir_fd=fd), size=23)
     file = share.inside.open("fred", os.O_RDONLY)
     share.inside.refuses(ENOTDIR).stat("fred", dir_fd=file)
     share.inside.refuses(EBADF).stat("fred", dir_fd=999)
@@ -415,10 +415,10 @@ def test_missing_names(share: Share) -> None:
     share.inside.refuses(ENOENT).stat("")
     share.inside.symlink("nobody", "dangling")
     share.inside.refuses(ENOENT).stat("dangling")
-    fields("'dangling' inside", share.inside.lstat("dangling"), type=stat.S_IFLNK)
+    fields("'dangling' inside", share.inside.soon.lstat("dangling"), type=stat.S_IFLNK)
     share.outside.create("nobody", b"now")
     if share.mount.cache in FRESH or share.on_control:
-        fields("the link whose target the host has made", share.inside.stat("dangling"), size=3)
+        fields("the link whose target the host has made", share.inside.soon.stat("dangling"), size=3)
 
 
 @case("STAT-026", covers=[Tgetattr])
@@ -431,9 +431,9 @@ def test_trailing_slash(share: Share) -> None:
     share.inside.symlink("d", "link")
     share.inside.refuses(ENOTDIR).stat("file/")
     share.inside.refuses(ENOTDIR).lstat("file/")
-    fields("'link/' inside", share.inside.lstat("link/"), ino=share.inside.stat("d")["st_ino"])
-    fields("'d/.' inside", share.inside.stat("d/."), ino=share.inside.stat("d")["st_ino"])
-    fields("'d/..' inside", share.inside.stat("d/.."), ino=share.inside.stat(".")["st_ino"])
+    fields("'link/' inside", share.inside.soon.lstat("link/"), ino=share.inside.stat("d")["st_ino"])
+    fields("'d/.' inside", share.inside.soon.stat("d/."), ino=share.inside.stat("d")["st_ino"])
+    fields("'d/..' inside", share.inside.soon.stat("d/.."), ino=share.inside.stat(".")["st_ino"])
 
 
 @case("STAT-027")
@@ -451,7 +451,7 @@ def test_stat_needs_no_permission_on_the_file_itself(share: Share) -> None:
     share.inside.create("fred", b"secret", 0o600)
     share.inside.chmod("fred", 0)
     bob = share.inside.spawn("bob", uid=1001)
-    fields("'fred' by another user, compared with root,", bob.stat("fred"), **plain(share.inside.stat("fred")))
+    fields("'fred' by another user, compared with root,", bob.soon.stat("fred"), **plain(share.inside.stat("fred")))
 
 
 @case("STAT-029", covers=[Tgetattr], cached_too=True, about="agreement")
@@ -459,7 +459,7 @@ def test_size_of_a_symbolic_link(share: Share) -> None:
     """st_size of a symbolic link is the number of bytes of its text.  Source: POSIX lstat."""
     for length in (1, 100, 255, 1023, 4095):
         share.prepared_symlink("x" * length, f"link{length}")
-        fields(f"'link{length}' inside", share.inside.lstat(f"link{length}"), size=length)
+        fields(f"'link{length}' inside", share.inside.soon.lstat(f"link{length}"), size=length)
         share.same(share.stat(f"link{length}"))
         share.same(share.link(f"link{length}"))
 

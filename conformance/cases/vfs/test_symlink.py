@@ -58,7 +58,7 @@ def test_symlink_keeps_its_text(share: Share, target: str) -> None:
             share.outside.quietly.symlink(target, "probe")
         share.outside.quietly.unlink("probe")
     share.inside.symlink(target, "link")
-    equal("text of the symbolic link 'link' inside", share.inside.readlink("link"), target, code="field:target")
+    equal("text of the symbolic link 'link' inside", share.inside.soon.readlink("link"), target, code="field:target")
     equal("text of the symbolic link 'link' on both sides", share.same(share.link("link")), target, code="field:target")
     seen = share.same(share.stat("link"))
     fields("'link'", seen, mode=stat.S_IFLNK | 0o777, size=len(os.fsencode(target)), nlink=1)
@@ -70,7 +70,7 @@ def test_readlink_of_a_link_made_outside(share: Share, target: str) -> None:
     """A symbolic link that the host makes has the same text inside.  Source: readlink(2); 9P2000.L Treadlink."""
     with preparing(f"a symbolic link with a text of {len(target)} bytes"):
         share.host_symlink(target, "link")
-    equal("text of the symbolic link 'link' inside", share.inside.readlink("link"), target, code="field:target")
+    equal("text of the symbolic link 'link' inside", share.inside.soon.readlink("link"), target, code="field:target")
     share.same(share.stat("link"))
 
 
@@ -93,10 +93,10 @@ def test_a_link_is_followed_to_file_and_directory(share: Share) -> None:
     share.inside.symlink("todir/fred", "tofile")
     share.inside.symlink("../tofile", "dir/back")
     for path in ("tofile", "todir/fred", "todir/back", "dir/back", "todir/./../tofile"):
-        equal(f"content by way of {path!r}", share.inside.slurp(path), b"abc", code="content")
-    fields("'tofile' inside", share.inside.stat("tofile"), ino=share.inside.stat("dir/fred")["st_ino"])
-    fields("'todir/' inside", share.inside.lstat("todir/"), type=stat.S_IFDIR)
-    fields("'todir' inside", share.inside.lstat("todir"), type=stat.S_IFLNK)
+        equal(f"content by way of {path!r}", share.inside.soon.slurp(path), b"abc", code="content")
+    fields("'tofile' inside", share.inside.soon.stat("tofile"), ino=share.inside.stat("dir/fred")["st_ino"])
+    fields("'todir/' inside", share.inside.soon.lstat("todir/"), type=stat.S_IFDIR)
+    fields("'todir' inside", share.inside.soon.lstat("todir"), type=stat.S_IFLNK)
     share.inside.refuses(ENOTDIR).stat("tofile/")
     share.inside.create("todir/new", b"made through the link")
     equal("names in 'dir'", share.same(share.directory("dir")), ["back", "fred", "new"], code="names")
@@ -111,7 +111,7 @@ def test_a_dangling_link(share: Share) -> None:
     share.inside.refuses(ENOENT).open("link")
     equal("names in the case's directory", share.same(share.directory()), ["link"], code="names")
     share.inside.create("fred", b"abc")
-    equal("content through the link once its target is there", share.inside.slurp("link"), b"abc", code="content")
+    equal("content through the link once its target is there", share.inside.soon.slurp("link"), b"abc", code="content")
     share.inside.unlink("fred")
     share.inside.refuses(ENOENT).stat("link")
     share.same(share.stat("link"))
@@ -142,7 +142,7 @@ def test_forty_links_in_a_row(share: Share) -> None:
         share.outside.create("link0", b"the end")
         for i in range(1, 42):
             share.prepared_symlink(f"link{i - 1}", f"link{i}")
-    equal("content through 40 links", share.inside.slurp("link40"), b"the end", code="content")
+    equal("content through 40 links", share.inside.soon.slurp("link40"), b"the end", code="content")
     share.inside.refuses(ELOOP).open("link41")
 
 
@@ -158,7 +158,7 @@ def test_a_link_out_of_the_share_leads_into_the_guest(share: Share, target: str,
     wanted = share.inside.read_text("/" + BOOT_ID)
     equal(
         "boot id read through the link, compared with the guest's",
-        share.inside.slurp("link"),
+        share.inside.soon.slurp("link"),
         wanted.encode(),
         code="content",
     )
@@ -175,7 +175,7 @@ def test_a_link_to_a_path_of_the_host(share: Share) -> None:
     share.host_symlink(outside, "link")
     if share.inside.root == share.outside.root:
         # one tree on both sides: nothing to dangle
-        equal("content through the link", share.inside.slurp("link"), b"of the host", code="content")
+        equal("content through the link", share.inside.soon.slurp("link"), b"of the host", code="content")
         return
     share.inside.refuses(ENOENT).open("link")
     share.inside.refuses(ENOENT).stat("link")
@@ -255,15 +255,15 @@ def test_a_link_changed_outside(share: Share) -> None:
     share.inside.create("one", b"1")
     share.inside.create("two", b"22")
     share.inside.symlink("one", "link")
-    equal("content of 'link' inside", share.inside.slurp("link"), b"1", code="content")
+    equal("content of 'link' inside", share.inside.soon.slurp("link"), b"1", code="content")
     share.host_symlink("two", "new")
     share.outside.rename("new", "link")
-    equal("text of the link in its place", share.inside.readlink("link"), "two", code="field:target")
-    equal("content through the link in its place", share.inside.slurp("link"), b"22", code="content")
+    equal("text of the link in its place", share.inside.soon.readlink("link"), "two", code="field:target")
+    equal("content through the link in its place", share.inside.soon.slurp("link"), b"22", code="content")
     share.outside.unlink("link")
     share.outside.create("link", b"a file")
     share.inside.refuses(EINVAL).readlink("link")
-    equal("content of the file in its place", share.inside.slurp("link"), b"a file", code="content")
+    equal("content of the file in its place", share.inside.soon.slurp("link"), b"a file", code="content")
 
 
 @case("SYMLINK-016", covers=[Treadlink])

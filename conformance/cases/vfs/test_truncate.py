@@ -39,7 +39,7 @@ def test_shorter(share: Share, way: str) -> None:
         cut(share.inside, way, length)
         fields("'fred'", share.same(share.stat("fred")), size=length)
         equal("content of 'fred' outside", share.outside.slurp("fred"), DATA[:length], code="content")
-        equal("content of 'fred' inside", share.inside.slurp("fred"), DATA[:length], code="content")
+        equal("content of 'fred' inside", share.inside.soon.slurp("fred"), DATA[:length], code="content")
 
 
 @case("TRUNC-002", covers=[Tsetattr], cached_too=True)
@@ -53,7 +53,7 @@ def test_longer(share: Share, way: str) -> None:
         cut(share.inside, way, length)
         fields("'fred'", share.same(share.stat("fred")), size=length)
         wanted = DATA + b"\0" * (length - 20_000)
-        equal("content of 'fred' inside", share.inside.slurp("fred"), wanted, code="content")
+        equal("content of 'fred' inside", share.inside.soon.slurp("fred"), wanted, code="content")
         equal("content of 'fred' outside", share.outside.slurp("fred"), wanted, code="content")
 
 
@@ -73,7 +73,7 @@ def test_cut_bytes_do_not_come_back(share: Share, way: str) -> None:
         wanted = b"\xff" * length + b"\0" * (20_000 - length)
         equal(
             "content read through the descriptor that was open",
-            share.inside.pread(fd, 20_000, 0),
+            share.inside.soon.pread(fd, 20_000, 0),
             wanted,
             code="content",
         )
@@ -87,7 +87,7 @@ def test_cut_outside_is_seen_inside(share: Share, way: str) -> None:
     Source: POSIX truncate; stat(2)."""
     share.outside.create("fred", DATA)
     cut(share.outside, way, 5000)
-    equal("content of 'fred' inside", share.inside.slurp("fred"), DATA[:5000], code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), DATA[:5000], code="content")
     cut(share.inside, way, 300)
     equal("content of 'fred' outside", share.outside.slurp("fred"), DATA[:300], code="content")
 
@@ -114,7 +114,7 @@ def test_equal_length(share: Share, way: str) -> None:
     """Setting the current length keeps every byte.  Source: POSIX truncate, ftruncate."""
     share.inside.create("fred", DATA)
     cut(share.inside, way, len(DATA))
-    equal("content of 'fred' inside", share.inside.slurp("fred"), DATA, code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), DATA, code="content")
     share.same(share.content("fred"))
 
 
@@ -134,7 +134,7 @@ def test_large_lengths(share: Share, way: str, length: int) -> None:
     fields("'fred'", share.same(share.stat("fred")), size=length)
     fields("'fred' outside", share.outside.stat("fred"), size=length)
     fd = share.inside.open("fred")
-    equal("last bytes of the file", share.inside.pread(fd, 100, length - 10), b"\0" * 10, code="content")
+    equal("last bytes of the file", share.inside.soon.pread(fd, 100, length - 10), b"\0" * 10, code="content")
     cut(share.inside, way, 3)
     equal("content of 'fred' outside", share.outside.slurp("fred"), b"abc", code="content")
 
@@ -158,7 +158,7 @@ def test_largest_length(share: Share, way: str) -> None:
         one_of(f"result of {way} to {length}", result, [Errno(e) for e in (0, EFBIG, EINVAL)], code="errno")
         cut(share.inside, way, 3)
         share.outside.truncate("twin", 3)
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"abc", code="content")
 
 
 @case("TRUNC-009")
@@ -172,7 +172,7 @@ def test_negative_length(share: Share, way: str) -> None:
             share.inside.refuses(EINVAL).truncate("fred", length)
         else:
             share.inside.refuses(EINVAL).ftruncate(share.inside.open("fred", os.O_RDWR), length)
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"abc", code="content")
 
 
 @case("TRUNC-010")
@@ -204,7 +204,7 @@ def test_truncate_of_what_cannot_be(share: Share, name: str, wanted: int) -> Non
     before = share.same(share.directory())
     share.inside.refuses(wanted).truncate(name, 0)
     equal("names in the case's directory", share.same(share.directory()), before, code="names")
-    equal("content of 'file' inside", share.inside.slurp("file"), b"abc", code="content")
+    equal("content of 'file' inside", share.inside.soon.slurp("file"), b"abc", code="content")
 
 
 @case("TRUNC-011")
@@ -222,7 +222,7 @@ def test_truncate_without_permission(share: Share) -> None:
     equal("content of 'dir/fred' outside", share.outside.slurp("dir/fred"), b"abc", code="content")
     share.inside.chmod("fred", 0o666)
     bob.truncate("fred", 1)
-    equal("content of 'fred' after a user who may write cut it", share.inside.slurp("fred"), b"a", code="content")
+    equal("content of 'fred' after a user who may write cut it", share.inside.soon.slurp("fred"), b"a", code="content")
 
 
 @case("TRUNC-012")
@@ -242,7 +242,7 @@ def test_ftruncate_of_a_descriptor_not_for_writing(share: Share) -> None:
         987,
     ):
         bad.ftruncate(fd, 0)
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"abc", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"abc", code="content")
 
 
 @case("TRUNC-013", covers=[Tsetattr], about="agreement")
@@ -252,10 +252,10 @@ def test_ftruncate_leaves_the_offset(share: Share) -> None:
     fd = share.inside.open("fred", os.O_CREAT | os.O_RDWR, 0o644)
     share.inside.write(fd, b"0123456789")
     share.inside.ftruncate(fd, 4)
-    equal("file offset after ftruncate(2)", share.inside.lseek(fd, 0, os.SEEK_CUR), 10)
+    equal("file offset after ftruncate(2)", share.inside.soon.lseek(fd, 0, os.SEEK_CUR), 10)
     share.inside.write(fd, b"AB")
     share.inside.fsync(fd)
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"0123\0\0\0\0\0\0AB", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"0123\0\0\0\0\0\0AB", code="content")
     share.same(share.content("fred"))
 
 
@@ -266,7 +266,7 @@ def test_truncate_follows_a_link(share: Share) -> None:
     share.inside.symlink("fred", "link")
     share.inside.truncate("link", 1)
     equal("text of the symbolic link 'link'", share.same(share.link("link")), "fred", code="field:target")
-    equal("content of 'fred' inside", share.inside.slurp("fred"), b"a", code="content")
+    equal("content of 'fred' inside", share.inside.soon.slurp("fred"), b"a", code="content")
 
 
 @case("TRUNC-015", covers=[Tsetattr], cached_too=True)
@@ -290,8 +290,8 @@ def test_length_is_seen_by_every_descriptor(share: Share) -> None:
     reader, writer = share.inside.open("fred"), share.inside.open("fred", os.O_RDWR)
     equal("number of bytes read at first", len(share.inside.pread(reader, 30_000, 0)), 20_000)
     share.inside.ftruncate(writer, 7)
-    equal("content read after it was cut to 7", share.inside.pread(reader, 30_000, 0), DATA[:7], code="content")
-    fields("the file open for reading", share.inside.fstat(reader), size=7)
+    equal("content read after it was cut to 7", share.inside.soon.pread(reader, 30_000, 0), DATA[:7], code="content")
+    fields("the file open for reading", share.inside.soon.fstat(reader), size=7)
     share.inside.ftruncate(writer, 9)
     longer = share.inside.pread(reader, 30_000, 0)
     equal("content read after it was made longer to 9", longer, DATA[:7] + b"\0\0", code="content")

@@ -48,7 +48,7 @@ def test_unlink_takes_a_name_away(share: Share, kind: str) -> None:
     share.inside.refuses(ENOENT).unlink("x")
     equal("names in the case's directory", share.same(share.directory()), ["directory", "target"], code="names")
     share.inside.create("x", b"new")
-    equal("content of the new file of that name", share.inside.slurp("x"), b"new", code="content")
+    equal("content of the new file of that name", share.inside.soon.slurp("x"), b"new", code="content")
 
 
 @case("UNLINK-002", covers=[Tunlinkat], caches=FRESH)
@@ -142,7 +142,7 @@ def test_files_removed_outside(share: Share) -> None:
     the guest keeps no names."""
     for name in ("one", "two", "three"):
         share.inside.create(name, b"abc")
-    equal("content of 'one' inside", share.inside.slurp("one"), b"abc", code="content")
+    equal("content of 'one' inside", share.inside.soon.slurp("one"), b"abc", code="content")
     share.outside.unlink("one")
     share.outside.unlink("two")
     share.inside.refuses(ENOENT).open("one")

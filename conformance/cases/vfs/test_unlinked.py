@@ -86,13 +86,13 @@ def test_read_and_write(share: Share, lose: ByWay) -> None:
     Source: POSIX unlink: "the space occupied by the file shall be freed and the file shall no longer be
     accessible" only when no process has it open."""
     fd = orphan(share, lose)
-    equal("bytes that read() returned", share.inside.read(fd, 4), b"0123", code="content")
+    equal("bytes that read() returned", share.inside.soon.read(fd, 4), b"0123", code="content")
     share.inside.pwrite(fd, b"AB", 0)
-    equal("result of lseek(0, SEEK_END)", share.inside.lseek(fd, 0, os.SEEK_END), 10)
+    equal("result of lseek(0, SEEK_END)", share.inside.soon.lseek(fd, 0, os.SEEK_END), 10)
     share.inside.write(fd, b"more")
     share.inside.fsync(fd)
-    equal("content read after both writes", share.inside.pread(fd, 100, 0), b"AB23456789more", code="content")
-    equal("bytes read at the end", share.inside.pread(fd, 100, 14), b"", code="content")
+    equal("content read after both writes", share.inside.soon.pread(fd, 100, 0), b"AB23456789more", code="content")
+    equal("bytes read at the end", share.inside.soon.pread(fd, 100, 14), b"", code="content")
     other_is_untouched(share, lose)
 
 
@@ -106,7 +106,7 @@ def test_fstat(share: Share, lose: ByWay) -> None:
     share.inside.fsync(fd)
     seen = share.inside.fstat(fd)
     fields("the file without a name by fstat(2)", seen, size=21, permissions=0o640)
-    fields("the file without a name by statx(2)", share.inside.statx("", AT_EMPTY_PATH, dir_fd=fd), size=21)
+    fields("the file without a name by statx(2)", share.inside.soon.statx("", AT_EMPTY_PATH, dir_fd=fd), size=21)
     other_is_untouched(share, lose)
 
 
@@ -115,7 +115,7 @@ def test_fstat_shows_no_links(share: Share) -> None:
     """The link count of a file without a name is 0.
     Source: POSIX st_nlink; unlink(2); 9P2000.L Rgetattr nlink[8]; known defect: GitLab qemu#103."""
     fd = orphan(share, unlink)
-    fields("the file without a name", share.inside.fstat(fd), nlink=0)
+    fields("the file without a name", share.inside.soon.fstat(fd), nlink=0)
 
 
 @case("UNLINKED-004", covers=[Tsetattr], cached_too=True)
@@ -128,7 +128,7 @@ def test_ftruncate(share: Share, lose: ByWay, size: int) -> None:
     share.inside.ftruncate(fd, size)
     other_is_untouched(share, lose)
     wanted = CONTENT.ljust(size, b"\0")[:size]
-    equal("content of the file without a name", share.inside.pread(fd, 10_000, 0), wanted, code="content")
+    equal("content of the file without a name", share.inside.soon.pread(fd, 10_000, 0), wanted, code="content")
 
 
 @case("UNLINKED-005", covers=[Tsetattr])
@@ -139,7 +139,7 @@ def test_fchmod(share: Share, lose: ByWay) -> None:
     fd = orphan(share, lose)
     share.inside.fchmod(fd, 0o600)
     other_is_untouched(share, lose)
-    fields("the file without a name", share.inside.fstat(fd), permissions=0o600)
+    fields("the file without a name", share.inside.soon.fstat(fd), permissions=0o600)
 
 
 @case("UNLINKED-006", covers=[Tsetattr])
@@ -203,11 +203,13 @@ def test_extended_attributes(share: Share, lose: ByWay) -> None:
         equal(
             "attributes of the other file, which has the name now,", share.outside.listxattr("fred"), [], code="xattr"
         )
-    equal("value of user.before", share.inside.fgetxattr(fd, "user.before"), b"1", code="xattr")
+    equal("value of user.before", share.inside.soon.fgetxattr(fd, "user.before"), b"1", code="xattr")
     names = share.inside.flistxattr(fd)
     equal("names of the attributes", names, ["user.after", "user.before"], code="xattr")
     share.inside.fremovexattr(fd, "user.before")
-    equal("names of the attributes after fremovexattr(2)", share.inside.flistxattr(fd), ["user.after"], code="xattr")
+    equal(
+        "names of the attributes after fremovexattr(2)", share.inside.soon.flistxattr(fd), ["user.after"], code="xattr"
+    )
 
 
 @case("UNLINKED-011", covers=[Tlock, Tgetlock])
@@ -239,8 +241,12 @@ def test_private_map(share: Share) -> None:
     before = share.inside.mmap(fd, 10, mmap.PROT_READ, mmap.MAP_PRIVATE)
     share.inside.unlink("fred")
     after = share.inside.mmap(fd, 10, mmap.PROT_READ, mmap.MAP_PRIVATE)
-    equal("bytes of the mapping made before unlink(2)", share.inside.map_read(before, 0, 10), CONTENT, code="content")
-    equal("bytes of the mapping made after unlink(2)", share.inside.map_read(after, 0, 10), CONTENT, code="content")
+    equal(
+        "bytes of the mapping made before unlink(2)", share.inside.soon.map_read(before, 0, 10), CONTENT, code="content"
+    )
+    equal(
+        "bytes of the mapping made after unlink(2)", share.inside.soon.map_read(after, 0, 10), CONTENT, code="content"
+    )
 
 
 @case("UNLINKED-013", caches=WRITE_BACK, covers=[Twrite])
@@ -251,7 +257,7 @@ def test_shared_map(share: Share) -> None:
     mapping = share.inside.mmap(fd, 10, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED)
     share.inside.map_write(mapping, 0, b"AB")
     share.inside.msync(mapping)
-    equal("content read through the descriptor", share.inside.pread(fd, 100, 0), b"AB23456789", code="content")
+    equal("content read through the descriptor", share.inside.soon.pread(fd, 100, 0), b"AB23456789", code="content")
 
 
 @case("UNLINKED-014", severity="linux")
@@ -260,7 +266,11 @@ def test_fallocate(share: Share) -> None:
     Source: fallocate(2) EOPNOTSUPP; 9P2000.L has no message for it (no fallocate in fs/9p/vfs_file.c)."""
     fd = orphan(share, unlink)
     seen = works_or(share.inside, (EOPNOTSUPP,), "fallocate", fd, 0, 0, 100)
-    equal("size of the file without a name", share.inside.lseek(fd, 0, os.SEEK_END), 100 if seen.errno is None else 10)
+    equal(
+        "size of the file without a name",
+        share.inside.soon.lseek(fd, 0, os.SEEK_END),
+        100 if seen.errno is None else 10,
+    )
 
 
 @case("UNLINKED-015", covers=[Tread, Twrite], severity="linux")
@@ -273,7 +283,7 @@ def test_copying(share: Share) -> None:
     equal("bytes that copy_file_range() copied", share.inside.copy_file_range(fd, to, 10, 0, 0), 10)
     equal("bytes that sendfile() sent", share.inside.sendfile(to, fd, 0, 10), 10)
     share.inside.fsync(to)
-    equal("content of 'copy' inside", share.inside.slurp("copy"), CONTENT, code="content")
+    equal("content of 'copy' inside", share.inside.soon.slurp("copy"), CONTENT, code="content")
 
 
 @case("UNLINKED-016", covers=[Tread])
@@ -283,7 +293,7 @@ def test_duplicates_and_closing(share: Share) -> None:
     fd = orphan(share, unlink)
     second = share.inside.dup(fd)
     share.inside.close(fd)
-    equal("content read through the duplicate", share.inside.pread(second, 100, 0), CONTENT, code="content")
+    equal("content read through the duplicate", share.inside.soon.pread(second, 100, 0), CONTENT, code="content")
     share.inside.close(second)
     equal("names left in the directory", share.same(share.directory()), [], code="names")
 
@@ -301,7 +311,7 @@ def test_two_descriptors(share: Share) -> None:
     share.inside.pwrite(ours, b"AB", 0)
     share.inside.fsync(ours)
     if share.mount.cache not in KEPT:
-        equal("content read by the other process", reader.pread(theirs, 100, 0), b"AB23456789", code="content")
+        equal("content read by the other process", reader.soon.pread(theirs, 100, 0), b"AB23456789", code="content")
 
 
 @case("UNLINKED-018", covers=[Tread, Twrite], caches=UNCACHED)
@@ -312,10 +322,10 @@ def test_unlinked_outside(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     with share.without_comparison():  # UNLINKED-027 checks whether the name is gone inside
         share.outside.unlink("fred")
-    equal("content after the host removed the name", share.inside.pread(fd, 100, 0), CONTENT, code="content")
+    equal("content after the host removed the name", share.inside.soon.pread(fd, 100, 0), CONTENT, code="content")
     with share.without_comparison():
         share.inside.pwrite(fd, b"AB", 0)
-    equal("content after a write", share.inside.pread(fd, 100, 0), b"AB23456789", code="content")
+    equal("content after a write", share.inside.soon.pread(fd, 100, 0), b"AB23456789", code="content")
 
 
 @case("UNLINKED-024", covers=[Tread, Tsetattr], caches=UNCACHED)
@@ -327,7 +337,7 @@ def test_ftruncate_of_a_file_unlinked_outside(share: Share) -> None:
     with share.without_comparison():
         share.outside.unlink("fred")
         share.inside.ftruncate(fd, 6)
-    equal("content after ftruncate(2)", share.inside.pread(fd, 100, 0), CONTENT[:6], code="content")
+    equal("content after ftruncate(2)", share.inside.soon.pread(fd, 100, 0), CONTENT[:6], code="content")
 
 
 @case("UNLINKED-026", covers=[Tgetattr], caches=UNCACHED)
@@ -338,7 +348,7 @@ def test_fstat_of_a_file_unlinked_outside(share: Share) -> None:
     fd = share.inside.open("fred", os.O_RDWR)
     with share.without_comparison():
         share.outside.unlink("fred")
-    fields("the file without a name", share.inside.fstat(fd), size=10, permissions=0o640)
+    fields("the file without a name", share.inside.soon.fstat(fd), size=10, permissions=0o640)
 
 
 @case("UNLINKED-027", covers=[Tgetattr], caches=UNCACHED)
@@ -361,10 +371,10 @@ def test_replaced_outside(share: Share) -> None:
     with share.without_comparison():  # UNLINKED-028 checks which file the name shows inside
         share.outside.create("new", b"the other file")
         share.outside.rename("new", "fred")
-    equal("content read through the descriptor", share.inside.pread(fd, 100, 0), CONTENT, code="content")
+    equal("content read through the descriptor", share.inside.soon.pread(fd, 100, 0), CONTENT, code="content")
     with share.without_comparison():
         share.inside.pwrite(fd, b"AB", 0)
-    equal("content read after a write", share.inside.pread(fd, 10, 0), b"AB23456789", code="content")
+    equal("content read after a write", share.inside.soon.pread(fd, 10, 0), b"AB23456789", code="content")
     equal("content of the other file outside", share.outside.slurp("fred"), b"the other file", code="content")
 
 
@@ -377,7 +387,7 @@ def test_fstat_of_a_file_replaced_outside(share: Share) -> None:
     with share.without_comparison():
         share.outside.create("new", b"the other file")
         share.outside.rename("new", "fred")
-    fields("the file that was replaced", share.inside.fstat(fd), size=10, permissions=0o640)
+    fields("the file that was replaced", share.inside.soon.fstat(fd), size=10, permissions=0o640)
 
 
 @case("UNLINKED-028", covers=[Tread], caches=UNCACHED)
@@ -391,7 +401,10 @@ def test_a_name_given_away_outside_shows_the_other_file(share: Share) -> None:
         share.outside.create("new", b"the other file")
         share.outside.rename("new", "fred")
     equal(
-        "content by the name, which is the other file's,", share.inside.slurp("fred"), b"the other file", code="content"
+        "content by the name, which is the other file's,",
+        share.inside.soon.slurp("fred"),
+        b"the other file",
+        code="content",
     )
 
 
@@ -403,7 +416,7 @@ def test_reopening_by_proc(share: Share) -> None:
     fd = orphan(share, unlink)
     seen = works_or(share.inside, (ENOENT,), "open", f"/proc/{share.inside.getpid()}/fd/{fd}", os.O_RDONLY)
     if seen.errno is None:
-        equal("content of the file opened again", share.inside.pread(seen.value, 100, 0), CONTENT, code="content")
+        equal("content of the file opened again", share.inside.soon.pread(seen.value, 100, 0), CONTENT, code="content")
 
 
 @case("UNLINKED-021", covers=[Tunlinkat])
@@ -502,7 +515,7 @@ def test_fstat_of_a_removed_directory(share: Share) -> None:
     share.inside.mkdir("dir", 0o750)
     fd = share.inside.open("dir", os.O_RDONLY | os.O_DIRECTORY)
     share.inside.rmdir("dir")
-    fields("the removed directory", share.inside.fstat(fd), mode=0o40750)
+    fields("the removed directory", share.inside.soon.fstat(fd), mode=0o40750)
 
 
 @case("UNLINKED-034", covers=[Tsetattr])
@@ -525,10 +538,10 @@ def test_the_idiom_of_a_temporary_file(share: Share) -> None:
     share.inside.unlink("tmp")
     share.inside.write_pattern(fd, 300_000, seed=5)
     has_pattern("the file without a name", share.inside, fd, 300_000, 5)
-    fields("the file without a name", share.inside.fstat(fd), size=300_000)
+    fields("the file without a name", share.inside.soon.fstat(fd), size=300_000)
     share.inside.lseek(fd, 0)
     share.inside.write(fd, b"again")
-    equal("bytes that were written again", share.inside.pread(fd, 5, 0), b"again", code="content")
+    equal("bytes that were written again", share.inside.soon.pread(fd, 5, 0), b"again", code="content")
     share.inside.close(fd)
     equal("names left in the directory", share.same(share.directory()), [], code="names")
 
@@ -543,7 +556,7 @@ def test_a_temporary_file_used_again(share: Share) -> None:
     share.inside.ftruncate(fd, 0)
     share.inside.lseek(fd, 0)
     share.inside.write(fd, b"again")
-    fields("the file without a name", share.inside.fstat(fd), size=5)
-    equal("content of the file without a name", share.inside.pread(fd, 100, 0), b"again", code="content")
+    fields("the file without a name", share.inside.soon.fstat(fd), size=5)
+    equal("content of the file without a name", share.inside.soon.pread(fd, 100, 0), b"again", code="content")
     share.inside.close(fd)
     equal("names left in the directory", share.same(share.directory()), [], code="names")
