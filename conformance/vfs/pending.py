@@ -58,6 +58,11 @@ class OnTheWay:
         """Something was sent; `finish` waits for it and judges it."""
         self._sent.append(_Awaited(agent, process, finish))
 
+    @property
+    def in_order(self) -> bool:
+        """Whether there is anything to wait for, and what is sent now is made after it: it is the main processes'."""
+        return bool(self._sent) and all(one.process == "main" for one in self._sent)
+
     def wait(self) -> None:
         """Wait for all of it. Raises Late for a call that failed, and Finding."""
         if self._waiting:  # it is being judged, all before it has been

@@ -207,6 +207,8 @@ class Share(BothSides):
 
         The further shares of the case have the same list of comparisons.
         """
+        if self._on_the_way.in_order and not self.on_control:
+            self.inside.agent.send_end()
         self._on_the_way.wait()
         report_all([found for comparison in self.comparisons for found in self._differences(comparison)])
 

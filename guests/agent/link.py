@@ -111,6 +111,8 @@ class AgentLink:
         self._flying: dict[int, int] = {}
         """The bytes of each request that has no reply yet."""
         self._posted: list[int] = []
+        self._ending: list[int] = []
+        """The requests that end the case, once they are sent."""
         self._held = bytearray()
         """Requests that are sent with the next one."""
         self.spawned = False
@@ -337,23 +339,32 @@ class AgentLink:
         self, path: str, *, drop_caches: bool = False, remove: str | None = None, trace: bool = False
     ) -> None:
         """Post the op of that name; from then on replies include the trace."""
-        self.traced = []
+        self.traced, self._ending = [], []
         for number in self._replies.keys() - set(self._posted):  # nobody waits for these any more
             del self._replies[number], self._sent[number]
         self.post("begin_case", path, drop_caches=drop_caches, remove=remove, trace=trace)
+
+    def send_end(self) -> None:
+        """Send the end of a case after its last calls, in one round trip with them; `end_case` waits for it."""
+        if not self._ending:
+            self._ending = [self.send("end_case", (), {}, "main", _POSTED)]
+            if self.spawned:
+                self.spawned = False
+                self._ending.append(self.send("@reap", (), {}, "main", _POSTED))
 
     def end_case(self, *, wait: bool = True) -> str | None:
         """End a case and its further processes in one round trip; returns the trace, None without tracing.
 
         Without `wait`, for an idle agent, there is no round trip, and the trace is that of earlier replies.
         """
-        if not wait:
+        if not wait and not self._ending:
             self.post("reset")
             return "".join(self.traced)
-        number = self.send("end_case", (), {}, "main", _POSTED)
-        if self.spawned:
-            self.spawned = False
-            self.receive(self.send("@reap", (), {}, "main", _POSTED), _POSTED)
+        self.send_end()
+        number, *reap = self._ending
+        self._ending = []
+        for one in reap:
+            self.receive(one, _POSTED)
         rest = self.receive(number, _POSTED).value
         return None if rest is None else "".join(self.traced) + rest
 

@@ -13,6 +13,7 @@ import pytest
 
 from conformance.checks import equal, fields, findings_of
 from conformance.errors import Finding
+from conformance.evidence.models import CaseResult
 from conformance.run.mounted import Runner
 from conformance.sut.local.deployment import LocalDeployment
 from conformance.sut.local.tables import LocalTarget
@@ -250,16 +251,21 @@ def test_replies_that_nobody_waited_for_are_forgotten(agent: Counting, tmp_path:
     assert agent.idle and not agent._replies and not agent._sent
 
 
-def ended(tmp_path: Path, body: Callable[[Share], None]) -> BaseException | None:
-    """Run `body` as a case on a directory of this host; what it raises."""
+def outcome_of(tmp_path: Path, body: Callable[[Share], None]) -> tuple[BaseException | None, CaseResult]:
+    """Run `body` as a case on a directory of this host; what it raises, and its evidence."""
     target = LocalTarget(name="here", kind="local", title="here")
     runner = Runner(target, LocalDeployment(target, tmp_path, print), "never", "main")
     runner.deployment.start()
     try:
-        _, raised = runner.run(made_case(body), "", DEFAULT, body)
+        result, raised = runner.run(made_case(body), "", DEFAULT, body)
     finally:
         runner.stop()
-    return raised
+    return raised, result
+
+
+def ended(tmp_path: Path, body: Callable[[Share], None]) -> BaseException | None:
+    """What the case raises."""
+    return outcome_of(tmp_path, body)[0]
 
 
 def driven(tmp_path: Path, body: Callable[[Share], None]) -> None:
@@ -368,6 +374,19 @@ def test_a_value_that_is_only_checked_goes_with_the_next_call(tmp_path: Path) ->
 
     missing = ended(tmp_path, alone)
     assert isinstance(missing, CallError) and missing.about["spelled"] == "inside: stat('fred')"
+
+
+@pytest.mark.parametrize("process", ["main", "other"])
+def test_a_case_ends_in_the_round_trip_of_its_last_calls(tmp_path: Path, process: str) -> None:
+    def body(share: Share) -> None:
+        share.inside.create("fred", b"content")
+        by = share.inside if process == "main" else share.inside.spawn("other")
+        fd = by.open("fred")
+        equal("bytes of 'fred'", by.soon.pread(fd, 3, 0), b"con", code="content")
+
+    raised, result = outcome_of(tmp_path, body)
+    assert raised is None and result.calls[-1].op == "pread"
+    assert result.round_trips == (2 if process == "main" else 3)
 
 
 @pytest.mark.parametrize("then", [refuse, swallow, end])
