@@ -64,13 +64,16 @@ class OnTheWay:
         return bool(self._sent) and all(one.process == "main" for one in self._sent)
 
     def wait(self) -> None:
-        """Wait for all of it. Raises Late for a call that failed, and Finding."""
+        """Wait for all of it. Raises Finding, and Late for a call that failed: what was sent after it is not judged."""
         if self._waiting:  # it is being judged, all before it has been
             return
         self._waiting = True
         try:
             while self._sent:
                 self._sent.popleft().finish()
+        except Late:
+            self._sent.clear()
+            raise
         finally:
             self._waiting = False
 

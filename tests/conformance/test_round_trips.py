@@ -376,6 +376,16 @@ def test_a_value_that_is_only_checked_goes_with_the_next_call(tmp_path: Path) ->
     assert isinstance(missing, CallError) and missing.about["spelled"] == "inside: stat('fred')"
 
 
+def test_what_was_sent_after_a_failure_is_not_judged(tmp_path: Path) -> None:
+    def body(share: Share) -> None:
+        share.inside.create("fred", b"content")
+        fields("'nobody'", share.inside.soon.stat("nobody"), size=1)
+        equal("bytes of 'fred'", share.inside.soon.slurp("fred"), b"other", code="content")
+
+    raised, result = outcome_of(tmp_path, body)
+    assert isinstance(raised, CallError) and [one.op for one in result.calls][-1] == "stat"
+
+
 @pytest.mark.parametrize("process", ["main", "other"])
 def test_a_case_ends_in_the_round_trip_of_its_last_calls(tmp_path: Path, process: str) -> None:
     def body(share: Share) -> None:
