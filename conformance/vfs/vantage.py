@@ -314,6 +314,14 @@ class _QuietlyStarted(Starts):
         return Pending(partial(vantage.agent.ready, number), partial(self._finish, number, record))
 
     def _finish(self, number: int, record: CallRecord) -> Any:
+        try:
+            return self._received(number, record)
+        except (OSError, Finding):
+            if self._vantage.on_the_way is not None:
+                self._vantage.on_the_way.wait()  # if a call of the case failed before it, that is the finding
+            raise
+
+    def _received(self, number: int, record: CallRecord) -> Any:
         vantage = self._vantage
         try:
             return vantage.agent.receive(number, vantage.timeout).value

@@ -333,6 +333,11 @@ def swallow(share: Share) -> None:
         share.inside.lstat("nobody")
 
 
+def look(share: Share) -> None:
+    """The suite's own call fails, too."""
+    share.content("neither")
+
+
 def end(share: Share) -> None:
     pass
 
@@ -399,7 +404,7 @@ def test_a_case_ends_in_the_round_trip_of_its_last_calls(tmp_path: Path, process
     assert result.round_trips == (2 if process == "main" else 3)
 
 
-@pytest.mark.parametrize("then", [refuse, swallow, end])
+@pytest.mark.parametrize("then", [refuse, swallow, look, end])
 def test_one_that_fails_is_charged_itself_and_not_the_next(tmp_path: Path, then: Callable[[Share], None]) -> None:
     def body(share: Share) -> None:
         share.inside.open("nothing")
