@@ -71,7 +71,7 @@ def test_what_is_wrong_inside_is_a_finding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [lambda share: share.outside.create("f"), lambda share: share.outside.spawn("second", uid=1000)]
+    "body", [lambda share: share.outside.create("f"), lambda share: share.outside.spawn("second", uid=1000).create("f")]
 )
 def test_a_case_that_needs_the_outside_is_undrivable_and_says_why(tmp_path: Path, body: Any) -> None:
     assert run(tmp_path, body)[:2] == ("undrivable", WHY)
