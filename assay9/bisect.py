@@ -145,13 +145,11 @@ def _try_ends(search: Search, good: str, bad: str) -> None:
         if status == SKIP:
             remedy = f"name another commit, or see {search.results}"
             raise InfrastructureError(f"{name} does not build, or its run has no verdict", remedy)
+        if status == STOP:
+            raise UsageError(f"the run is refused: see {search.results}")
         if status != wanted:
             seen = "holds" if (status == GOOD) != search.fixed else "fails"
-            raise UsageError(
-                f"the run is refused: see {search.results}"
-                if status == STOP
-                else f"there is nothing to search: the case {seen} at {name}; name a commit where it does not"
-            )
+            raise UsageError(f"there is nothing to search: the case {seen} at {name}; name a commit where it does not")
     _git(search, "checkout", "--quiet", "--detach", middle)
 
 

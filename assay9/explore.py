@@ -140,8 +140,7 @@ def at_the_wire(target: str, options: Mapping[str, Any], *, guided: bool) -> Ite
     """
     found = load(target)
     table = getattr(found, "server", None)
-    watched = isinstance(table, ReferenceTable)
-    if isinstance(table, ReferenceTable):
+    if watched := isinstance(table, ReferenceTable):
         found = found.model_copy(update={"server": table.model_copy(update={"lines": True})})
     asked = asked_of(found, options, ("wire",))
     check(asked)

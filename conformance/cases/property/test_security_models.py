@@ -429,6 +429,15 @@ def portrait(s: Share, model: SecurityModel, at: str) -> dict[str, object]:
     return {what: value for what, value in seen.items() if value}
 
 
+RECORDED = [
+    (model, change)
+    for model in MAPPED
+    for change in CHANGES
+    if model == "mapped-file" or change not in ("link", "rename")
+]
+"""Each model with the calls for which it writes a record."""
+
+
 @case(
     "MODEL-013",
     needs=[*NEEDS, "mount-namespace"],
@@ -437,12 +446,7 @@ def portrait(s: Share, model: SecurityModel, at: str) -> dict[str, object]:
 )
 @pytest.mark.parametrize(
     ("model", "change"),
-    [
-        (model, change)
-        for model in MAPPED
-        for change in CHANGES
-        if model == "mapped-file" or change not in ("link", "rename")
-    ],
+    RECORDED,
 )
 def test_all_or_nothing(share: Share, model: SecurityModel, change: str) -> None:
     """In the mapped models a call for whose record, or for a part of it, the host has no room fails with ENOSPC and
@@ -489,12 +493,7 @@ def refused_until_it_works(
 )
 @pytest.mark.parametrize(
     ("change", "model"),
-    [
-        (change, model)
-        for model in MAPPED
-        for change in CHANGES
-        if model == "mapped-file" or change not in ("link", "rename")
-    ],
+    [(change, model) for model, change in RECORDED],
 )
 def test_all_or_nothing_of_a_quota(share: Share, change: str, model: SecurityModel) -> None:
     """In the mapped models a call for whose record, or for a part of it, the host's quota leaves no room fails with
